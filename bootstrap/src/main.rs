@@ -1,0 +1,2 @@
+//! The bootstrap binary.
+fn main() {}

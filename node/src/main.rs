@@ -1,0 +1,2 @@
+//! The infernet binary.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The demo-model binary.
+fn main() {}
