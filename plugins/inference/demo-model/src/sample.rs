@@ -80,3 +80,40 @@ fn strings(content: &Content, key: &str) -> Result<Vec<String>> {
     let value: &Value = content.metadata.get(key).with_context(|| format!("the file has no `{key}`"))?;
     value.to_vec()?.iter().map(|value| Ok(value.to_string()?.clone())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Manner, Sampler};
+    use crate::chat::{Turn, prompt};
+
+    fn ask(question: &str, manner: Manner) -> (String, usize) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("infernet-demo.gguf");
+        let mut out = Vec::new();
+        let tokens = Sampler::open(&path)
+            .and_then(|mut sampler| sampler.answer(&prompt(&[Turn::user(question)]), manner, &mut out))
+            .expect("an answer");
+        (String::from_utf8(out).expect("text"), tokens)
+    }
+
+    #[test]
+    fn the_shipped_model_tells_a_story_about_the_animal_asked_for() {
+        for (seed, noun, name) in [(1, "fox", "Finn"), (2, "owl", "Olive"), (3, "bear", "Bruno")] {
+            let manner = Manner { temperature: 0.7, seed, limit: 400 };
+            let (story, tokens) = ask(&format!("Tell me a story about a {noun}.").replace("a owl", "an owl"), manner);
+            assert!(story.contains(noun) && story.contains(name), "{story}");
+            assert!((80..400).contains(&tokens), "{tokens} tokens: {story}");
+            assert!(story.trim_end().ends_with(['.', '!', '?', '"']), "{story}");
+        }
+    }
+
+    #[test]
+    fn the_shipped_model_knows_small_facts() {
+        let likeliest = Manner { temperature: 0.0, seed: 1, limit: 60 };
+        for (question, fact) in [("What sound does a cow make?", "moo"), ("What is the capital of France?", "Paris")] {
+            let (answer, _) = ask(question, likeliest);
+            assert!(answer.contains(fact), "{answer}");
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
-use super::math::{numbers, reading, softmax};
+use super::math::{numbers, reading, softmax, sum_over};
 use crate::shape::{CONTEXT, HEAD, HEADS, ROPE_BASE, WIDTH};
 
 /// Keys that are scored together; four vectors of 512 bits.
@@ -104,19 +104,13 @@ fn backward(place: Place, inputs: [&[f32]; 4], gradients: &mut [Vec<f32>; 3]) {
         attend(query, &keys, at + 1, &mut chances);
         values.meet(upstream, at + 1, 1.0, &mut slopes);
         let (chances, slopes) = (&chances[..=at], &mut slopes[..=at]);
-        let mean: f32 = chances.iter().zip(&*slopes).map(|(chance, slope)| chance * slope).sum();
+        let mean = sum_over(chances, slopes, |chance, slope| chance * slope);
         for (slope, chance) in slopes.iter_mut().zip(chances) {
             *slope = chance * (*slope - mean) * scale();
         }
         dquery[at * HEAD..][..HEAD].copy_from_slice(&mixed(slopes, &key));
-        for (before, (slope, chance)) in slopes.iter().zip(chances).enumerate() {
-            let dkey = &mut dkey[before * HEAD..][..HEAD];
-            let dvalue = &mut dvalue[before * HEAD..][..HEAD];
-            for lane in 0..HEAD {
-                dkey[lane] += slope * query[lane];
-                dvalue[lane] += chance * upstream[lane];
-            }
-        }
+        spread(slopes, query, &mut dkey);
+        spread(chances, upstream, &mut dvalue);
     }
     place.put(&dquery, &mut gradients[0], Turn::Back);
     place.put(&dkey, &mut gradients[1], Turn::Back);
@@ -253,6 +247,15 @@ fn mixed(shares: &[f32], rows: &[f32]) -> [f32; HEAD] {
         }
     }
     sums
+}
+
+/// Adds `row`, times each share, to the rows of `to`.
+fn spread(shares: &[f32], row: &[f32; HEAD], to: &mut [f32]) {
+    for (share, to) in shares.iter().zip(to.as_chunks_mut::<HEAD>().0) {
+        for (to, value) in to.iter_mut().zip(row) {
+            *to += share * value;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::math::{exp, numbers, reading, softmax};
+use super::math::{log_sum_exp, numbers, reading, softmax};
 
 /// The sum over all rows of `emphasis * -ln(probability of target)`, divided by `weight`; a scalar.
 pub(super) fn cross_entropy(logits: &Tensor, targets: Vec<u32>, emphasis: Vec<f32>, weight: f32) -> Result<Tensor> {
@@ -31,9 +31,7 @@ impl CustomOp1 for CrossEntropy {
         let width = logits.len() / self.targets.len();
         let mut loss = 0.0_f64;
         for ((target, share), row) in self.rows().zip(logits.chunks_exact(width)) {
-            let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let sum: f32 = row.iter().map(|logit| exp(logit - highest)).sum();
-            loss += f64::from(share * (highest + sum.ln() - row[target]));
+            loss += f64::from(share * (log_sum_exp(row) - row[target]));
         }
         Ok((CpuStorage::F32(vec![loss as f32]), Shape::from(())))
     }

@@ -48,19 +48,50 @@ pub(super) fn exp(x: f32) -> f32 {
     sum * power
 }
 
-/// Makes `scores` probabilities, and gives the logarithm of the sum that they were divided by.
-pub(super) fn softmax(scores: &mut [f32]) -> f32 {
-    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
+/// Running totals that are kept side by side: one would make every addition wait for the one before.
+const CHAINS: usize = 32;
+
+/// The largest of `values`.
+pub(super) fn largest(values: &[f32]) -> f32 {
+    let mut best = [f32::NEG_INFINITY; CHAINS];
+    let (chunks, rest) = values.as_chunks::<CHAINS>();
+    for chunk in chunks {
+        for (best, value) in best.iter_mut().zip(chunk) {
+            *best = if *value > *best { *value } else { *best };
+        }
+    }
+    best.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// The sum of `f` over the pairs of `a` and `b`.
+#[inline]
+pub(super) fn sum_over(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut sums = [0.0_f32; CHAINS];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<CHAINS>(), b.as_chunks::<CHAINS>());
+    for (a, b) in a.iter().zip(b) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += f(*a, *b);
+        }
+    }
+    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| f(*a, *b)).sum::<f32>()
+}
+
+/// The logarithm of the sum of `e` to the power of each of `values`.
+pub(super) fn log_sum_exp(values: &[f32]) -> f32 {
+    let highest = largest(values);
+    highest + sum_over(values, values, |value, _| exp(value - highest)).ln()
+}
+
+/// Makes `scores` probabilities.
+pub(super) fn softmax(scores: &mut [f32]) {
+    let highest = largest(scores);
     for score in scores.iter_mut() {
         *score = exp(*score - highest);
-        sum += *score;
     }
-    let inverse = 1.0 / sum;
+    let inverse = 1.0 / sum_over(scores, scores, |score, _| score);
     for score in scores.iter_mut() {
         *score *= inverse;
     }
-    highest + sum.ln()
 }
 
 /// Compares the gradients of `f` with finite differences at random points of the given shapes.
@@ -103,7 +134,7 @@ pub(super) fn check_gradients(shapes: &[&[usize]], f: impl Fn(&[candle_core::Var
 
 #[cfg(test)]
 mod tests {
-    use super::{exp, softmax};
+    use super::{exp, log_sum_exp, softmax};
 
     #[test]
     fn exp_is_exact_to_six_digits() {
@@ -116,7 +147,8 @@ mod tests {
     #[test]
     fn softmax_adds_up_to_one() {
         let mut scores = [1.0, 2.0, 3.0, -50.0];
-        let log = softmax(&mut scores);
+        let log = log_sum_exp(&scores);
+        softmax(&mut scores);
         assert!((scores.iter().sum::<f32>() - 1.0).abs() < 1e-6);
         assert!((log - 3.407_606).abs() < 1e-4);
     }

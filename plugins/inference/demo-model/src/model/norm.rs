@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::math::{numbers, reading};
+use super::math::{numbers, reading, sum_over};
 use crate::shape::NORM_EPSILON;
 
 /// Every row of `x` divided by its root mean square, times `gain`. Shapes: (rows, width) and (width).
@@ -13,7 +13,7 @@ pub(super) fn rms_norm(x: &Tensor, gain: &Tensor) -> Result<Tensor> {
 struct RmsNorm;
 
 fn inverse_root(row: &[f32]) -> f32 {
-    let squares: f32 = row.iter().map(|x| x * x).sum();
+    let squares = sum_over(row, row, |a, b| a * b);
     1.0 / (squares / row.len() as f32 + NORM_EPSILON).sqrt()
 }
 
@@ -48,14 +48,14 @@ fn backward(x: &[f32], gain: &[f32], upstream: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let mut dgain = vec![0.0; width];
     for ((row, up), dx) in x.chunks_exact(width).zip(upstream.chunks_exact(width)).zip(dx.chunks_exact_mut(width)) {
         let inverse = inverse_root(row);
-        let mut dot = 0.0;
         for at in 0..width {
-            dot += up[at] * gain[at] * row[at];
+            dx[at] = up[at] * gain[at];
             dgain[at] += up[at] * row[at] * inverse;
         }
+        let dot = sum_over(dx, row, |slope, value| slope * value);
         let shrink = dot * inverse * inverse * inverse / width as f32;
         for at in 0..width {
-            dx[at] = up[at] * gain[at] * inverse - row[at] * shrink;
+            dx[at] = dx[at] * inverse - row[at] * shrink;
         }
     }
     (dx, dgain)

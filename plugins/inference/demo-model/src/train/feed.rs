@@ -1,5 +1,7 @@
 //! Documents as token batches.
 
+use std::collections::HashSet;
+
 use anyhow::Result;
 use tokenizers::Tokenizer;
 
@@ -10,17 +12,21 @@ use crate::tokenizer::encode;
 
 /// How much a token of what others say counts.
 const CONTEXT_EMPHASIS: f32 = 0.1;
-/// How much a token of a long answer counts, of which there are many.
+/// How much a token of an answer counts.
 const ANSWER_EMPHASIS: f32 = 1.0;
-/// How much a token of a short answer counts: few tokens that all depend on the question.
-const SHORT_ANSWER_EMPHASIS: f32 = 2.5;
-/// Tokens up to which an answer is a short one.
-const SHORT_ANSWER: usize = 64;
+/// How much the beginning of an answer counts, which depends on the question more than the rest.
+const BEGINNING_EMPHASIS: f32 = 2.5;
+/// Tokens of an answer that are its beginning; a short answer is nothing else.
+const BEGINNING: usize = 40;
+/// How much a word with a capital counts: a name or a pronoun, which has to be the right one.
+const NAME_EMPHASIS: f32 = 3.0;
 
 /// An endless stream of documents.
 #[derive(Debug)]
 pub(super) struct Feed {
     vocabulary: Tokenizer,
+    /// Tokens that are a space and a capital, with what follows.
+    names: HashSet<u32>,
     seed: u64,
     /// Number of the next document.
     pub(super) next: u64,
@@ -28,7 +34,9 @@ pub(super) struct Feed {
 
 impl Feed {
     pub(super) fn new(vocabulary: Tokenizer, seed: u64) -> Self {
-        Self { vocabulary, seed, next: 0 }
+        let after_space = |token: &str| token.strip_prefix('\u{120}').is_some_and(|word| word.starts_with(char::is_uppercase));
+        let names = vocabulary.get_vocab(true).into_iter().filter(|(token, _)| after_space(token)).map(|(_, id)| id);
+        Self { names: names.collect(), vocabulary, seed, next: 0 }
     }
 
     /// The next documents, until there are at least `positions`.
@@ -54,12 +62,12 @@ impl Feed {
         let (mut tokens, mut emphasis) = (Vec::new(), Vec::new());
         for piece in corpus::document(self.seed, self.next) {
             let ids = encode(&self.vocabulary, &piece.text)?;
-            let each = match piece.emphasis {
+            emphasis.extend(ids.iter().enumerate().map(|(at, id)| match piece.emphasis {
                 Emphasis::Context => CONTEXT_EMPHASIS,
-                Emphasis::Answer if ids.len() <= SHORT_ANSWER => SHORT_ANSWER_EMPHASIS,
+                Emphasis::Answer if self.names.contains(id) => NAME_EMPHASIS,
+                Emphasis::Answer if at < BEGINNING => BEGINNING_EMPHASIS,
                 Emphasis::Answer => ANSWER_EMPHASIS,
-            };
-            emphasis.extend(std::iter::repeat_n(each, ids.len()));
+            }));
             tokens.extend(ids);
         }
         self.next += 1;
