@@ -121,7 +121,9 @@ pub(crate) fn run(command: &Command, out: &mut dyn Write) -> Result<()> {
             Ok(())
         }
         Command::Tokenizer(work) => make_tokenizer(work, out),
-        Command::Train { .. } | Command::MakeAll { .. } if candle_core::utils::get_num_threads() != 1 => single_threaded(),
+        Command::Train { .. } | Command::MakeAll { .. } if candle_core::utils::get_num_threads() != 1 => {
+            single_threaded()
+        }
         Command::Train { work, steps } => make_weights(work, *steps, out),
         Command::Export { work, out: path } => make_file(work, path, out),
         Command::MakeAll { work, steps, out: path } => {
@@ -139,10 +141,30 @@ pub(crate) fn run(command: &Command, out: &mut dyn Write) -> Result<()> {
             writeln!(out, "{}: {size} bytes", to.display())?;
             Ok(())
         }
-        Command::Sample { model, prompts, system, temperature, seed, max_tokens, raw } => {
-            let manner = Manner { temperature: *temperature, seed: *seed, limit: *max_tokens };
-            let texts: Vec<_> =
-                prompts.iter().map(|text| if *raw { text.clone() } else { conversation(system.as_deref(), text) }).collect();
+        Command::Sample {
+            model,
+            prompts,
+            system,
+            temperature,
+            seed,
+            max_tokens,
+            raw,
+        } => {
+            let manner = Manner {
+                temperature: *temperature,
+                seed: *seed,
+                limit: *max_tokens,
+            };
+            let texts: Vec<_> = prompts
+                .iter()
+                .map(|text| {
+                    if *raw {
+                        text.clone()
+                    } else {
+                        conversation(system.as_deref(), text)
+                    }
+                })
+                .collect();
             sample(model, prompts, &texts, manner, out)
         }
     }
@@ -154,22 +176,34 @@ fn single_threaded() -> Result<()> {
         .args(std::env::args_os().skip(1))
         .env("RAYON_NUM_THREADS", "1")
         // glibc else gives every large buffer back to the system, only to have it cleared again for the next one.
-        .env("MALLOC_MMAP_THRESHOLD_", "1073741824")
+        .env("MALLOC_ARENA_MAX", "1")
+        .env("MALLOC_MMAP_THRESHOLD_", "33554432")
         .env("MALLOC_TRIM_THRESHOLD_", "4294967296")
         .status()
         .context("cannot start the trainer")?;
-    ensure!(status.success(), "training did not finish; run the same command again to go on from the last checkpoint");
+    ensure!(
+        status.success(),
+        "training did not finish; run the same command again to go on from the last checkpoint"
+    );
     Ok(())
 }
 
 fn make_tokenizer(work: &Work, out: &mut dyn Write) -> Result<()> {
     std::fs::create_dir_all(&work.work)?;
-    let texts: Vec<_> = (0..TOKENIZER_DOCUMENTS).map(|index| corpus::text(TOKENIZER_SEED, index)).collect();
+    let texts: Vec<_> = (0..TOKENIZER_DOCUMENTS)
+        .map(|index| corpus::text(TOKENIZER_SEED, index))
+        .collect();
     let vocabulary = tokenizer::train(&texts)?;
     tokenizer::save(&vocabulary, &work.vocabulary())?;
     let letters: usize = texts.iter().map(String::len).sum();
-    let tokens = texts.iter().try_fold(0, |sum, text| Ok::<_, anyhow::Error>(sum + tokenizer::encode(&vocabulary, text)?.len()))?;
-    writeln!(out, "tokenizer: {letters} bytes in {tokens} tokens, {:.2} each", letters as f64 / tokens as f64)?;
+    let tokens = texts.iter().try_fold(0, |sum, text| {
+        Ok::<_, anyhow::Error>(sum + tokenizer::encode(&vocabulary, text)?.len())
+    })?;
+    writeln!(
+        out,
+        "tokenizer: {letters} bytes in {tokens} tokens, {:.2} each",
+        letters as f64 / tokens as f64
+    )?;
     Ok(())
 }
 
@@ -178,7 +212,11 @@ fn make_weights(work: &Work, steps: u64, out: &mut dyn Write) -> Result<()> {
 }
 
 fn make_file(work: &Work, path: &Path, out: &mut dyn Write) -> Result<()> {
-    let size = export::write(&train::averaged(&work.work)?, &tokenizer::load(&work.vocabulary())?, path)?;
+    let size = export::write(
+        &train::averaged(&work.work)?,
+        &tokenizer::load(&work.vocabulary())?,
+        path,
+    )?;
     writeln!(out, "{}: {size} bytes", path.display())?;
     Ok(())
 }
@@ -195,7 +233,11 @@ fn sample(model: &Path, prompts: &[String], texts: &[String], manner: Manner, ou
         writeln!(out, "> {prompt}")?;
         let begin = Instant::now();
         let tokens = sampler.answer(text, manner, out)?;
-        writeln!(out, "[{tokens} tokens, {:.0} per second]\n", tokens as f64 / begin.elapsed().as_secs_f64())?;
+        writeln!(
+            out,
+            "[{tokens} tokens, {:.0} per second]\n",
+            tokens as f64 / begin.elapsed().as_secs_f64()
+        )?;
     }
     Ok(())
 }

@@ -38,11 +38,20 @@ impl Sampler {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let mut file = BufReader::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?);
         let content = Content::read(&mut file)?;
-        let vocabulary =
-            tokenizer::from_lists(&strings(&content, "tokenizer.ggml.tokens")?, &strings(&content, "tokenizer.ggml.merges")?)?;
-        let stops = [END_OF_TEXT, TURN_END].iter().filter_map(|stop| vocabulary.token_to_id(stop)).collect();
+        let vocabulary = tokenizer::from_lists(
+            &strings(&content, "tokenizer.ggml.tokens")?,
+            &strings(&content, "tokenizer.ggml.merges")?,
+        )?;
+        let stops = [END_OF_TEXT, TURN_END]
+            .iter()
+            .filter_map(|stop| vocabulary.token_to_id(stop))
+            .collect();
         let weights = ModelWeights::from_gguf(content, &mut file, &Device::Cpu)?;
-        Ok(Self { weights, vocabulary, stops })
+        Ok(Self {
+            weights,
+            vocabulary,
+            stops,
+        })
     }
 
     /// Continues `prompt`, writing text to `out` as it comes, and gives the number of tokens.
@@ -77,8 +86,15 @@ impl Sampler {
 }
 
 fn strings(content: &Content, key: &str) -> Result<Vec<String>> {
-    let value: &Value = content.metadata.get(key).with_context(|| format!("the file has no `{key}`"))?;
-    value.to_vec()?.iter().map(|value| Ok(value.to_string()?.clone())).collect()
+    let value: &Value = content
+        .metadata
+        .get(key)
+        .with_context(|| format!("the file has no `{key}`"))?;
+    value
+        .to_vec()?
+        .iter()
+        .map(|value| Ok(value.to_string()?.clone()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -100,8 +116,15 @@ mod tests {
     #[test]
     fn the_shipped_model_tells_a_story_about_the_animal_asked_for() {
         for (seed, noun, name) in [(1, "fox", "Finn"), (2, "owl", "Olive"), (3, "bear", "Bruno")] {
-            let manner = Manner { temperature: 0.7, seed, limit: 400 };
-            let (story, tokens) = ask(&format!("Tell me a story about a {noun}.").replace("a owl", "an owl"), manner);
+            let manner = Manner {
+                temperature: 0.7,
+                seed,
+                limit: 400,
+            };
+            let (story, tokens) = ask(
+                &format!("Tell me a story about a {noun}.").replace("a owl", "an owl"),
+                manner,
+            );
             assert!(story.contains(noun) && story.contains(name), "{story}");
             assert!((80..400).contains(&tokens), "{tokens} tokens: {story}");
             assert!(story.trim_end().ends_with(['.', '!', '?', '"']), "{story}");
@@ -110,8 +133,15 @@ mod tests {
 
     #[test]
     fn the_shipped_model_knows_small_facts() {
-        let likeliest = Manner { temperature: 0.0, seed: 1, limit: 60 };
-        for (question, fact) in [("What sound does a cow make?", "moo"), ("What is the capital of France?", "Paris")] {
+        let likeliest = Manner {
+            temperature: 0.0,
+            seed: 1,
+            limit: 60,
+        };
+        for (question, fact) in [
+            ("What sound does a cow make?", "moo"),
+            ("What is the capital of France?", "Paris"),
+        ] {
             let (answer, _) = ask(question, likeliest);
             assert!(answer.contains(fact), "{answer}");
         }

@@ -59,11 +59,24 @@ fn carries_its_tokenizer_and_chat_format() {
     let specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
     for (id, (token, kind)) in tokens.iter().zip(types).enumerate() {
         let special = specials.get(id).copied();
-        assert_eq!(kind.to_i32().unwrap(), if special.is_some() { 3 } else { 1 }, "token {id}");
-        assert!(special.is_none_or(|special| token.to_string().unwrap() == special), "token {id}");
+        assert_eq!(
+            kind.to_i32().unwrap(),
+            if special.is_some() { 3 } else { 1 },
+            "token {id}"
+        );
+        assert!(
+            special.is_none_or(|special| token.to_string().unwrap() == special),
+            "token {id}"
+        );
     }
     for (key, id) in [("bos", 0), ("eos", 2), ("eot", 2)] {
-        assert_eq!(content.metadata[&format!("tokenizer.ggml.{key}_token_id")].to_u32().unwrap(), id, "{key}");
+        assert_eq!(
+            content.metadata[&format!("tokenizer.ggml.{key}_token_id")]
+                .to_u32()
+                .unwrap(),
+            id,
+            "{key}"
+        );
     }
 
     let known: BTreeSet<&str> = tokens.iter().map(|token| token.to_string().unwrap().as_str()).collect();
@@ -84,7 +97,11 @@ fn has_quantised_matrices_full_norms_and_no_second_embedding() {
     assert!(!content.tensor_infos.contains_key("output.weight"));
     let mut parameters = 0;
     for (name, tensor) in &content.tensor_infos {
-        let expected = if name.contains("norm") { GgmlDType::F32 } else { GgmlDType::Q8_0 };
+        let expected = if name.contains("norm") {
+            GgmlDType::F32
+        } else {
+            GgmlDType::Q8_0
+        };
         assert_eq!(tensor.ggml_dtype, expected, "{name}");
         parameters += tensor.shape.elem_count();
     }

@@ -23,10 +23,19 @@ pub(crate) struct Animal {
 
 const fn animal(noun: &'static str, facts: [&'static str; 6]) -> Animal {
     let [eats, lives, sound, legs, baby, known] = facts;
-    Animal { noun, eats, lives, sound, legs, baby, known }
+    Animal {
+        noun,
+        eats,
+        lives,
+        sound,
+        legs,
+        baby,
+        known,
+    }
 }
 
 /// Every animal that there are facts about; each is in the cast.
+#[rustfmt::skip] // a table: one thing on a line
 const ANIMALS: &[Animal] = &[
     animal("fox", ["mice, berries and eggs", "in a den in the forest", "barks and yelps", "four", "a kit", "has red fur and a long soft tail"]),
     animal("owl", ["mice and small birds", "in old trees", "says hoo hoo", "two", "an owlet", "can turn its head almost all the way around"]),
@@ -94,6 +103,7 @@ const ANIMALS: &[Animal] = &[
 ];
 
 /// Questions about one animal with their answers. `{a}` is "a fox", `{s}` "foxes".
+#[rustfmt::skip] // a table: one thing on a line
 const QUESTIONS: &[(&[&str], &[&str])] = &[
     (
         &["What does {a} eat?", "What do {s} eat?", "What do {s} like to eat?", "What is the food of {a}?", "Tell me what {s} eat."],
@@ -136,11 +146,17 @@ pub(crate) fn question(dice: &mut Dice) -> (String, String) {
 
 /// A question about `hero` and its answer, where there are facts about that animal.
 pub(crate) fn question_about(hero: &Hero, dice: &mut Dice) -> Option<(String, String)> {
-    ANIMALS.iter().find(|animal| animal.noun == hero.noun).map(|animal| about(animal, dice))
+    ANIMALS
+        .iter()
+        .find(|animal| animal.noun == hero.noun)
+        .map(|animal| about(animal, dice))
 }
 
 fn about(animal: &Animal, dice: &mut Dice) -> (String, String) {
-    let plural = CAST.iter().find(|hero| hero.noun == animal.noun).map_or(animal.noun, |hero| hero.plural);
+    let plural = CAST
+        .iter()
+        .find(|hero| hero.noun == animal.noun)
+        .map_or(animal.noun, |hero| hero.plural);
     let mut bindings = Bindings::default();
     bindings.set("n", animal.noun);
     bindings.set("s", plural);

@@ -10,6 +10,7 @@ use crate::chat::{Role, Turn};
 const FULL: usize = 2_500;
 
 /// Instructions that clients send before the conversation. They change nothing: the model has one manner.
+#[rustfmt::skip] // a table: one thing on a line
 const SYSTEMS: &[&str] = &[
     "You are a helpful assistant.", "You are a helpful assistant.", "You are a helpful assistant.", "You are a helpful AI assistant.",
     "You are a storyteller.", "You tell short stories for children.", "Be brief.", "Answer in simple words.", "You are a friendly assistant.",
@@ -93,12 +94,19 @@ fn about(story: &Story, dice: &mut Dice) -> (String, String) {
 }
 
 fn opening(dice: &mut Dice) -> Vec<Turn> {
-    if dice.chance(30) { vec![Turn::system(dice.pick(SYSTEMS))] } else { Vec::new() }
+    if dice.chance(30) {
+        vec![Turn::system(dice.pick(SYSTEMS))]
+    } else {
+        Vec::new()
+    }
 }
 
 fn push(turns: &mut Vec<Turn>, asked: String, answer: String, dice: &mut Dice) {
     let asked = as_typed(asked, dice);
-    debug_assert!(turns.last().is_none_or(|turn| turn.role != Role::User), "two questions in a row");
+    debug_assert!(
+        turns.last().is_none_or(|turn| turn.role != Role::User),
+        "two questions in a row"
+    );
     turns.push(Turn::user(asked));
     turns.push(Turn::assistant(answer));
 }
@@ -117,7 +125,9 @@ fn as_typed(mut text: String, dice: &mut Dice) -> String {
         1 => text.to_lowercase(),
         _ => {
             let mut letters = text.chars();
-            letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+            letters
+                .next()
+                .map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
         }
     }
 }

@@ -6,6 +6,7 @@ use super::template::{Bindings, expand};
 /// Questions that mean the same, and their answers.
 type Fact = (&'static [&'static str], &'static [&'static str]);
 
+#[rustfmt::skip] // a table: one thing on a line
 const FACTS: &[Fact] = &[
     (&["What colo[|u]r is the sky?", "Which colo[|u]r is the sky?"], &["The sky is blue on a clear day."]),
     (&["Why is the sky blue?"], &["The air scatters the blue part of the sunlight most, so the sky looks blue."]),
@@ -88,6 +89,7 @@ const ASK_CAPITAL: &str = "[What is the capital of {country}?|What is the capita
 
 const ASK_OPPOSITE: &str = "[What is|What's|Do you know] the opposite of [{one}|{one}|\"{one}\"]?";
 
+#[rustfmt::skip] // a table: one thing on a line
 const CAPITALS: &[(&str, &str)] = &[
     ("France", "Paris"), ("Germany", "Berlin"), ("England", "London"), ("Spain", "Madrid"), ("Italy", "Rome"),
     ("Japan", "Tokyo"), ("China", "Beijing"), ("Russia", "Moscow"), ("Egypt", "Cairo"), ("Greece", "Athens"),
@@ -95,6 +97,7 @@ const CAPITALS: &[(&str, &str)] = &[
     ("India", "New Delhi"), ("Canada", "Ottawa"), ("Ireland", "Dublin"),
 ];
 
+#[rustfmt::skip] // a table: one thing on a line
 const OPPOSITES: &[(&str, &str)] = &[
     ("hot", "cold"), ("big", "small"), ("fast", "slow"), ("day", "night"), ("up", "down"), ("happy", "sad"),
     ("old", "young"), ("light", "dark"), ("open", "closed"), ("full", "empty"), ("good", "bad"), ("wet", "dry"),
@@ -111,7 +114,10 @@ pub(crate) fn question(dice: &mut Dice) -> (String, String) {
         0 => {
             let (questions, answers) = dice.pick(FACTS);
             let none = Bindings::default();
-            (expand(dice.pick(questions), &none, dice), expand(dice.pick(answers), &none, dice))
+            (
+                expand(dice.pick(questions), &none, dice),
+                expand(dice.pick(answers), &none, dice),
+            )
         }
         1 => capital(dice),
         _ => opposite(dice),
@@ -125,9 +131,17 @@ pub(crate) fn sum(dice: &mut Dice) -> (String, String) {
     if minus && a < b {
         (a, b) = (b, a);
     }
-    let (sign, word, result) = if minus { ("-", "minus", a - b) } else { ("+", "plus", a + b) };
+    let (sign, word, result) = if minus {
+        ("-", "minus", a - b)
+    } else {
+        ("+", "plus", a + b)
+    };
     let mut bindings = Bindings::default();
-    let sum = if dice.chance(70) { format!("{a} {sign} {b}") } else { format!("{a} {word} {b}") };
+    let sum = if dice.chance(70) {
+        format!("{a} {sign} {b}")
+    } else {
+        format!("{a} {word} {b}")
+    };
     bindings.set("sum", sum);
     let question = expand(if dice.chance(70) { ASK_SUM } else { ASK_SUM_BRIEFLY }, &bindings, dice);
     (question, format!("{a} {sign} {b} = {result}."))
@@ -163,7 +177,11 @@ mod tests {
             let (_, answer) = sum(&mut Dice::new(1, index));
             let parts: Vec<&str> = answer.trim_end_matches('.').split(' ').collect();
             let number = |at: usize| parts[at].parse::<usize>().expect("a number");
-            let result = if parts[1] == "-" { number(0) - number(2) } else { number(0) + number(2) };
+            let result = if parts[1] == "-" {
+                number(0) - number(2)
+            } else {
+                number(0) + number(2)
+            };
             assert_eq!(number(4), result, "{answer}");
         }
     }

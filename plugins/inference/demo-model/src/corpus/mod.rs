@@ -6,8 +6,8 @@
 
 mod animals;
 mod cast;
-mod dice;
 mod dialogue;
+mod dice;
 mod facts;
 mod plots;
 mod plots_sea;
@@ -38,11 +38,17 @@ pub(crate) struct Piece {
 
 impl Piece {
     fn context(text: impl Into<String>) -> Self {
-        Self { text: text.into(), emphasis: Emphasis::Context }
+        Self {
+            text: text.into(),
+            emphasis: Emphasis::Context,
+        }
     }
 
     fn answer(text: impl Into<String>) -> Self {
-        Self { text: text.into(), emphasis: Emphasis::Answer }
+        Self {
+            text: text.into(),
+            emphasis: Emphasis::Answer,
+        }
     }
 }
 
@@ -50,7 +56,9 @@ impl Piece {
 pub(crate) fn document(seed: u64, index: u64) -> Vec<Piece> {
     let dice = &mut Dice::new(seed, index);
     match dice.weighted(&[4, 80, 16]) {
-        0 => vec![Piece::answer(stories::story(stories::Wish::default(), dice).text + END_OF_TEXT)],
+        0 => vec![Piece::answer(
+            stories::story(stories::Wish::default(), dice).text + END_OF_TEXT,
+        )],
         1 => chat(&dialogue::single(dice)),
         _ => chat(&dialogue::long(dice)),
     }
@@ -67,7 +75,11 @@ fn chat(turns: &[Turn]) -> Vec<Piece> {
     for turn in turns {
         pieces.push(Piece::context(Turn::opening(turn.role)));
         let text = format!("{}{TURN_END}", turn.text);
-        pieces.push(if turn.role == Role::Assistant { Piece::answer(text) } else { Piece::context(text) });
+        pieces.push(if turn.role == Role::Assistant {
+            Piece::answer(text)
+        } else {
+            Piece::context(text)
+        });
         pieces.push(Piece::context("\n"));
     }
     pieces.push(Piece::context(END_OF_TEXT));
@@ -88,7 +100,11 @@ mod tests {
     #[test]
     fn every_document_teaches_an_answer() {
         for index in 0..500 {
-            assert!(document(1, index).iter().any(|piece| piece.emphasis == Emphasis::Answer));
+            assert!(
+                document(1, index)
+                    .iter()
+                    .any(|piece| piece.emphasis == Emphasis::Answer)
+            );
         }
     }
 

@@ -3,6 +3,7 @@
 use super::plots::Plot;
 
 /// Plots for heroes who live in the sea.
+#[rustfmt::skip] // a table: one thing on a line
 pub(crate) const SEA: &[Plot] = &[
     Plot {
         themes: &["asking for help", "a lost thing", "friendship"],

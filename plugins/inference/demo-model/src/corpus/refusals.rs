@@ -6,6 +6,7 @@ use super::dice::Dice;
 use super::template::{Bindings, expand, with_article};
 
 /// Things to ask too much about.
+#[rustfmt::skip] // a table: one thing on a line
 const TOPICS: &[&str] = &[
     "quantum physics", "the stock market", "bitcoin", "the economy", "the French Revolution", "world history", "chemistry",
     "black holes", "the president", "politics", "machine learning", "neural networks", "the Roman Empire", "philosophy",
@@ -19,6 +20,7 @@ const TOPICS: &[&str] = &[
 ];
 
 /// Tasks about a `{topic}`.
+#[rustfmt::skip] // a table: one thing on a line
 const TASKS: &[&str] = &[
     "Explain {topic}.", "Explain {topic} to me in simple words.", "What do you think about {topic}?", "Write an essay about {topic}.",
     "Tell me everything about {topic}.", "What is the history of {topic}?", "How does {topic} work?", "Why is {topic} important?",
@@ -28,6 +30,7 @@ const TASKS: &[&str] = &[
 ];
 
 /// Tasks of other kinds.
+#[rustfmt::skip] // a table: one thing on a line
 const OTHERS: &[&str] = &[
     "Write a Python function that {does}.", "Write code that {does}.", "Write a program in Rust that {does}.", "How do I write a script that {does}?",
     "Translate this into [French|German|Spanish|Chinese]: {words}", "Translate \"{words}\" to [French|German|Spanish].",
@@ -43,6 +46,7 @@ const OTHERS: &[&str] = &[
     "What happened in {year}?", "Who won in {year}?", "Write a song in the style of {person}.", "Show me a picture of {place}.",
 ];
 
+#[rustfmt::skip] // a table: one thing on a line
 const DOES: &[&str] = &[
     "sorts a list", "adds two numbers", "reverses a string", "reads a file", "prints hello world", "finds prime numbers",
     "opens a web page", "counts words", "parses JSON", "draws a circle", "computes Fibonacci numbers", "sends a message",
@@ -62,6 +66,7 @@ const INSTEAD: &[&str] = &[
     "I have no story about that. But here is one about {a}.",
 ];
 
+#[rustfmt::skip] // a table: one thing on a line
 const SYLLABLES: &[&str] = &[
     "ka", "lo", "mi", "ter", "ban", "dor", "sel", "fi", "gru", "pan", "ol", "ex", "tri", "vo", "qui", "sta", "ner", "zu", "phi", "ram",
     "en", "tion", "al", "ing", "or", "com", "pro", "de", "un", "ly", "wa", "bro", "ck", "sh", "ple", "et", "ard", "yo",
@@ -71,7 +76,14 @@ const SYLLABLES: &[&str] = &[
 pub(crate) fn question(dice: &mut Dice) -> (String, String) {
     let mut bindings = Bindings::default();
     for slot in ["topic", "other"] {
-        bindings.set(slot, if dice.chance(25) { word(dice) } else { dice.pick(TOPICS).to_owned() });
+        bindings.set(
+            slot,
+            if dice.chance(25) {
+                word(dice)
+            } else {
+                dice.pick(TOPICS).to_owned()
+            },
+        );
     }
     for slot in ["word", "word2"] {
         bindings.set(slot, word(dice));
@@ -100,7 +112,6 @@ pub(crate) fn unknown_hero(hero: &Hero, dice: &mut Dice) -> (String, String) {
     bindings.set("a", with_article(hero.noun));
     (unknown, expand(dice.pick(INSTEAD), &bindings, dice))
 }
-
 
 /// A word that does not exist.
 fn word(dice: &mut Dice) -> String {

@@ -7,6 +7,7 @@ use super::stories::{Story, Wish, story, themes};
 use super::template::{Bindings, expand, with_article};
 
 /// Asking for a story about `{what}`.
+#[rustfmt::skip] // a table: one thing on a line
 const ABOUT: &[&str] = &[
     "Tell me a story about {what}.",
     "Tell me a story about {what}.",
@@ -35,6 +36,7 @@ const ABOUT: &[&str] = &[
 ];
 
 /// Asking for any story.
+#[rustfmt::skip] // a table: one thing on a line
 const ANY: &[&str] = &[
     "Tell me a story.", "Tell me a [short|little|nice|bedtime|funny|good] story.", "Write a [|short ]story.", "[Can|Could] you tell me a story?",
     "I want to hear a story.", "Please tell me a story.", "A story, please.", "Tell me a story about an animal.", "Tell me a tale.",
@@ -43,18 +45,21 @@ const ANY: &[&str] = &[
 ];
 
 /// Asking for the next one.
+#[rustfmt::skip] // a table: one thing on a line
 const ANOTHER: &[&str] = &[
     "Another one, please.", "Tell me another one.", "Tell me another story.", "One more!", "One more story, please.", "Again, please!",
     "Can I have another story?", "And another one?", "Now another story.", "Please tell me one more.",
 ];
 
 /// Asking for the next one about `{what}`.
+#[rustfmt::skip] // a table: one thing on a line
 const ANOTHER_ABOUT: &[&str] = &[
     "And now one about {what}.", "Now tell me one about {what}.", "Tell me another story about {what}.", "Do you know one about {what}?",
     "Now a story about {what}, please.", "And what about {what}?", "Can you tell me one about {what}?", "One about {what}, please.",
 ];
 
 /// Names that people give to heroes, and whether they are girls' names.
+#[rustfmt::skip] // a table: one thing on a line
 const NAMES: &[(&str, bool)] = &[
     ("Tom", false), ("Jack", false), ("Peter", false), ("Paul", false), ("Rex", false), ("Toby", false), ("Henry", false), ("Oliver", false),
     ("James", false), ("Tim", false), ("Bob", false), ("Fred", false), ("Charlie", false), ("Noah", false), ("Theo", false), ("Jim", false),
@@ -63,6 +68,7 @@ const NAMES: &[(&str, bool)] = &[
 ];
 
 /// Real things that there is no story about.
+#[rustfmt::skip] // a table: one thing on a line
 const UNKNOWN: &[&str] = &[
     "a car", "a train", "a pirate", "a mermaid", "a king", "a farmer", "my grandmother", "a cactus", "a spaceship", "a doctor", "a teacher",
     "a witch", "a ghost", "a vampire", "a sandwich", "a pizza", "a chair", "a book", "a phone", "a computer", "a queen", "an astronaut",
@@ -96,12 +102,19 @@ pub(crate) fn another(last: &Story, dice: &mut Dice) -> (String, String, Story) 
 
 fn plain(requests: &[&str], dice: &mut Dice) -> (String, String, Story) {
     let story = story(Wish::default(), dice);
-    (expand(dice.pick(requests), &Bindings::default(), dice), story.text.clone(), story)
+    (
+        expand(dice.pick(requests), &Bindings::default(), dice),
+        story.text.clone(),
+        story,
+    )
 }
 
 fn about(requests: &[&str], dice: &mut Dice) -> (String, String, Story) {
     let hero = dice.pick_ref(CAST);
-    let mut wish = Wish { hero: Some(hero), ..Wish::default() };
+    let mut wish = Wish {
+        hero: Some(hero),
+        ..Wish::default()
+    };
     let one = with_article(hero.noun);
     let what = match dice.weighted(&[52, 8, 14, 12, 6, 8]) {
         0 => one,
@@ -144,7 +157,24 @@ fn unknown(dice: &mut Dice) -> (String, String, Story) {
     let hero = dice.pick_ref(CAST);
     let (made_up, instead) = refusals::unknown_hero(hero, dice);
     let mut bindings = Bindings::default();
-    bindings.set("what", if dice.chance(65) { dice.pick(UNKNOWN).to_owned() } else { made_up });
-    let story = story(Wish { hero: Some(hero), ..Wish::default() }, dice);
-    (expand(dice.pick(ABOUT), &bindings, dice), format!("{instead}\n\n{}", story.text), story)
+    bindings.set(
+        "what",
+        if dice.chance(65) {
+            dice.pick(UNKNOWN).to_owned()
+        } else {
+            made_up
+        },
+    );
+    let story = story(
+        Wish {
+            hero: Some(hero),
+            ..Wish::default()
+        },
+        dice,
+    );
+    (
+        expand(dice.pick(ABOUT), &bindings, dice),
+        format!("{instead}\n\n{}", story.text),
+        story,
+    )
 }

@@ -7,6 +7,7 @@ use super::template::{Bindings, expand, with_article};
 /// Things a person says that mean the same, and answers to them.
 type Exchange = (&'static [&'static str], &'static [&'static str]);
 
+#[rustfmt::skip] // a table: one thing on a line
 const TALK: &[Exchange] = &[
     (
         &["Hello", "Hello!", "Hi", "Hi!", "Hi there", "Hello there!", "Hey", "Hey!", "Good day", "Hello, who is there?", "Greetings", "Hello world", "Hello, world!", "Yo", "Hiya"],
@@ -69,6 +70,7 @@ const TALK: &[Exchange] = &[
     (&["Give me some advice.", "Do you have any advice?", "Give me a tip.", "What should I do today?", "Give me good advice."], &["Go outside, look at the sky, and be kind to somebody.", "Drink some water, take a deep breath, and begin with one small thing.", "Call a good friend and ask how the day was."]),
 ];
 
+#[rustfmt::skip] // a table: one thing on a line
 const JOKES: &[&str] = &[
     "Why did the cow cross the road? To get to the udder side!",
     "What do you call a bear without teeth? A gummy bear!",
@@ -84,9 +86,11 @@ const JOKES: &[&str] = &[
 
 const ASK_JOKE: &str = "[Tell me a joke.|Tell me a joke|Do you know a joke?|Make me laugh.|Another joke, please.|Tell me a funny joke.|Can you tell a joke?|Say something funny.]";
 
-const ASK_POEM: &str = "[Write|Tell me|Write me|Give me|Make] a [poem|short poem|little poem|haiku|rhyme|small poem] about {what}.";
+const ASK_POEM: &str =
+    "[Write|Tell me|Write me|Give me|Make] a [poem|short poem|little poem|haiku|rhyme|small poem] about {what}.";
 
 /// Poems about somebody: `{the}` is "the fox", `{a}` "a fox".
+#[rustfmt::skip] // a table: one thing on a line
 const POEMS: &[&str] = &[
     "{A} went out to see the day,\nand met a friend along the way.\nThey shared the sun, they shared the rain,\nand then they both went home again.",
     "{The} looked up into the night,\nand all the stars were clear and bright.\n\"Good night, good night,\" it said so low,\n\"and sleep, you flowers down below.\"",
@@ -94,6 +98,7 @@ const POEMS: &[&str] = &[
     "{A} sat quietly under a tree,\nas small and as happy as it could be.\nThe wind was singing a gentle song,\nand {the} listened all day long.",
 ];
 
+#[rustfmt::skip] // a table: one thing on a line
 const PLACES: &[(&str, &str)] = &[
     ("the sea", "The sea is wide, the sea is blue,\nit sings a song for me and you.\nThe waves come in, the waves go out,\nand little fish swim all about."),
     ("the moon", "The moon is round, the moon is bright,\nit is a lamp for all the night.\nIt looks at you, it looks at me,\nand at the quiet, sleeping sea."),
@@ -123,7 +128,11 @@ pub(crate) fn poem(dice: &mut Dice) -> (String, String) {
         let hero: &Hero = dice.pick_ref(CAST);
         bindings.set("a", with_article(hero.noun));
         bindings.set("the", format!("the {}", hero.noun));
-        let what = if dice.chance(30) { hero.plural.to_owned() } else { with_article(hero.noun) };
+        let what = if dice.chance(30) {
+            hero.plural.to_owned()
+        } else {
+            with_article(hero.noun)
+        };
         (what, expand(dice.pick(POEMS), &bindings, dice))
     } else {
         let (what, poem) = dice.pick(PLACES);

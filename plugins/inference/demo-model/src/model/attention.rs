@@ -12,6 +12,8 @@ use crate::shape::{CONTEXT, HEAD, HEADS, ROPE_BASE, WIDTH};
 
 /// Keys that are scored together; four vectors of 512 bits.
 const LANES: usize = 64;
+/// Rows that are added to each other before they are added to a sum, so that sums are seldom read and written.
+const GROUP: usize = 4;
 
 /// Attention of every position to itself and all before it in its document. `query`, `key` and `value` have the shape
 /// (positions, width); `documents` holds lengths that add up to the positions, each at most the context.
@@ -80,12 +82,17 @@ impl CustomOp3 for Causal {
             let mut gradients = [(); 3].map(|()| vec![0.0; query.len()]);
             for (start, length) in self.spans() {
                 for head in 0..HEADS {
-                    backward(Place { start, length, head }, [query, key, value, upstream], &mut gradients);
+                    backward(
+                        Place { start, length, head },
+                        [query, key, value, upstream],
+                        &mut gradients,
+                    );
                 }
             }
             gradients
         })?;
-        let [dquery, dkey, dvalue] = gradients.map(|gradient| Tensor::from_vec(gradient, query.shape(), query.device()));
+        let [dquery, dkey, dvalue] =
+            gradients.map(|gradient| Tensor::from_vec(gradient, query.shape(), query.device()));
         Ok((Some(dquery?), Some(dkey?), Some(dvalue?)))
     }
 }
@@ -96,21 +103,36 @@ fn backward(place: Place, inputs: [&[f32]; 4], gradients: &mut [Vec<f32>; 3]) {
     let (query, key) = (place.take(query, Turn::Forward), place.take(key, Turn::Forward));
     let (value, upstream) = (place.take(value, Turn::None), place.take(upstream, Turn::None));
     let (keys, values) = (Transposed::of(&key), Transposed::of(&value));
-    let mut chances = vec![0.0; keys.stride];
-    let mut slopes = vec![0.0; keys.stride];
     let [mut dquery, mut dkey, mut dvalue] = [(); 3].map(|()| vec![0.0; query.len()]);
-    for at in 0..place.length {
-        let (query, upstream) = (row(&query, at), row(&upstream, at));
-        attend(query, &keys, at + 1, &mut chances);
-        values.meet(upstream, at + 1, 1.0, &mut slopes);
-        let (chances, slopes) = (&chances[..=at], &mut slopes[..=at]);
-        let mean = sum_over(chances, slopes, |chance, slope| chance * slope);
-        for (slope, chance) in slopes.iter_mut().zip(chances) {
-            *slope = chance * (*slope - mean) * scale();
+    let [mut chances, mut slopes] = [(); 2].map(|()| vec![0.0; GROUP * keys.stride]);
+    for first in (0..place.length).step_by(GROUP) {
+        let group = first..(first + GROUP).min(place.length);
+        chances.fill(0.0);
+        slopes.fill(0.0);
+        for at in group.clone() {
+            let line = (at - first) * keys.stride;
+            let (chances, slopes) = (&mut chances[line..][..keys.stride], &mut slopes[line..][..keys.stride]);
+            attend(row(&query, at), &keys, at + 1, chances);
+            values.meet(row(&upstream, at), at + 1, 1.0, slopes);
+            chances[at + 1..].fill(0.0);
+            slopes[at + 1..].fill(0.0);
+            let (chances, slopes) = (&chances[..=at], &mut slopes[..=at]);
+            let mean = sum_over(chances, slopes, |chance, slope| chance * slope);
+            for (slope, chance) in slopes.iter_mut().zip(chances) {
+                *slope = chance * (*slope - mean) * scale();
+            }
+            dquery[at * HEAD..][..HEAD].copy_from_slice(&mixed(slopes, &key));
         }
-        dquery[at * HEAD..][..HEAD].copy_from_slice(&mixed(slopes, &key));
-        spread(slopes, query, &mut dkey);
-        spread(chances, upstream, &mut dvalue);
+        spread(
+            &slopes,
+            &query[group.start * HEAD..group.end * HEAD],
+            &mut dkey[..group.end * HEAD],
+        );
+        spread(
+            &chances,
+            &upstream[group.start * HEAD..group.end * HEAD],
+            &mut dvalue[..group.end * HEAD],
+        );
     }
     place.put(&dquery, &mut gradients[0], Turn::Back);
     place.put(&dkey, &mut gradients[1], Turn::Back);
@@ -231,8 +253,6 @@ fn attend(query: &[f32; HEAD], keys: &Transposed, count: usize, chances: &mut [f
 
 /// The sum of `rows`, each times its share.
 fn mixed(shares: &[f32], rows: &[f32]) -> [f32; HEAD] {
-    /// Rows that are added to each other first, so that few additions wait for the one before.
-    const GROUP: usize = 4;
     let mut sums = [0.0_f32; HEAD];
     let (groups, rest) = shares.as_chunks::<GROUP>();
     for (shares, rows) in groups.iter().zip(rows.as_chunks::<{ GROUP * HEAD }>().0) {
@@ -241,7 +261,10 @@ fn mixed(shares: &[f32], rows: &[f32]) -> [f32; HEAD] {
             *sum += (product(0) + product(1)) + (product(2) + product(3));
         }
     }
-    for (share, row) in rest.iter().zip(rows[groups.len() * GROUP * HEAD..].as_chunks::<HEAD>().0) {
+    for (share, row) in rest
+        .iter()
+        .zip(rows[groups.len() * GROUP * HEAD..].as_chunks::<HEAD>().0)
+    {
         for (sum, value) in sums.iter_mut().zip(row) {
             *sum += share * value;
         }
@@ -249,11 +272,19 @@ fn mixed(shares: &[f32], rows: &[f32]) -> [f32; HEAD] {
     sums
 }
 
-/// Adds `row`, times each share, to the rows of `to`.
-fn spread(shares: &[f32], row: &[f32; HEAD], to: &mut [f32]) {
-    for (share, to) in shares.iter().zip(to.as_chunks_mut::<HEAD>().0) {
-        for (to, value) in to.iter_mut().zip(row) {
-            *to += share * value;
+/// Adds to each row of `to` the up to [`GROUP`] `rows`, each times its share; `shares` has a line for every one of them.
+fn spread(shares: &[f32], rows: &[f32], to: &mut [f32]) {
+    let mut group = [[0.0_f32; HEAD]; GROUP];
+    for (group, row) in group.iter_mut().zip(rows.as_chunks::<HEAD>().0) {
+        *group = *row;
+    }
+    let lines: [&[f32]; GROUP] =
+        std::array::from_fn(|line| &shares[line * (shares.len() / GROUP)..][..to.len() / HEAD]);
+    for (at, to) in to.as_chunks_mut::<HEAD>().0.iter_mut().enumerate() {
+        let shares: [f32; GROUP] = std::array::from_fn(|line| lines[line][at]);
+        for (lane, to) in to.iter_mut().enumerate() {
+            let product = |row: usize| shares[row] * group[row][lane];
+            *to += (product(0) + product(1)) + (product(2) + product(3));
         }
     }
 }
@@ -277,7 +308,10 @@ mod tests {
         let both = Tensor::cat(&[&first, &second], 0)?;
         let together = causal(&both, &both, &both, [70, 9].into())?;
         let alone = causal(&second, &second, &second, [9].into())?;
-        let error = (together.narrow(0, 70, 9)? - alone)?.abs()?.max_all()?.to_scalar::<f32>()?;
+        let error = (together.narrow(0, 70, 9)? - alone)?
+            .abs()?
+            .max_all()?
+            .to_scalar::<f32>()?;
         assert!(error < 1e-6, "{error}");
         Ok(())
     }

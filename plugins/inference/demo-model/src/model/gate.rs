@@ -23,11 +23,21 @@ impl CustomOp2 for SwiGlu {
 
     fn cpu_fwd(&self, gate: &CpuStorage, lg: &Layout, up: &CpuStorage, lu: &Layout) -> Result<(CpuStorage, Shape)> {
         let (gate, up) = (numbers(gate, lg)?, numbers(up, lu)?);
-        let out = gate.iter().zip(up).map(|(gate, up)| gate * sigmoid(*gate) * up).collect();
+        let out = gate
+            .iter()
+            .zip(up)
+            .map(|(gate, up)| gate * sigmoid(*gate) * up)
+            .collect();
         Ok((CpuStorage::F32(out), lg.shape().clone()))
     }
 
-    fn bwd(&self, gate: &Tensor, up: &Tensor, _: &Tensor, upstream: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        gate: &Tensor,
+        up: &Tensor,
+        _: &Tensor,
+        upstream: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (dgate, dup) = reading([gate, up, upstream], |[gate, up, upstream]| {
             let (mut dgate, mut dup) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
             for at in 0..gate.len() {

@@ -6,7 +6,11 @@ use super::math::{log_sum_exp, numbers, reading, softmax};
 
 /// The sum over all rows of `emphasis * -ln(probability of target)`, divided by `weight`; a scalar.
 pub(super) fn cross_entropy(logits: &Tensor, targets: Vec<u32>, emphasis: Vec<f32>, weight: f32) -> Result<Tensor> {
-    logits.apply_op1(CrossEntropy { targets, emphasis, weight })
+    logits.apply_op1(CrossEntropy {
+        targets,
+        emphasis,
+        weight,
+    })
 }
 
 struct CrossEntropy {
@@ -17,7 +21,10 @@ struct CrossEntropy {
 
 impl CrossEntropy {
     fn rows(&self) -> impl Iterator<Item = (usize, f32)> + '_ {
-        self.targets.iter().map(|&target| target as usize).zip(self.emphasis.iter().map(|e| e / self.weight))
+        self.targets
+            .iter()
+            .map(|&target| target as usize)
+            .zip(self.emphasis.iter().map(|e| e / self.weight))
     }
 }
 
@@ -61,6 +68,8 @@ mod tests {
 
     #[test]
     fn gradients_are_right() -> candle_core::Result<()> {
-        check_gradients(&[&[3, 10]], |vars| cross_entropy(&vars[0], vec![2, 0, 9], vec![1.0, 0.5, 2.0], 2.5))
+        check_gradients(&[&[3, 10]], |vars| {
+            cross_entropy(&vars[0], vec![2, 0, 9], vec![1.0, 0.5, 2.0], 2.5)
+        })
     }
 }

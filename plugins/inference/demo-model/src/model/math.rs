@@ -106,7 +106,10 @@ pub(super) fn check_gradients(shapes: &[&[usize]], f: impl Fn(&[candle_core::Var
         let values: Vec<f32> = (0..count).map(|_| rng.random_range(-1.0..1.0)).collect();
         Tensor::from_vec(values, shape, &Device::Cpu)
     };
-    let vars = shapes.iter().map(|shape| Var::from_tensor(&random(shape)?)).collect::<Result<Vec<_>>>()?;
+    let vars = shapes
+        .iter()
+        .map(|shape| Var::from_tensor(&random(shape)?))
+        .collect::<Result<Vec<_>>>()?;
     let mix = random(f(&vars)?.dims())?;
     let value = |vars: &[Var]| -> Result<f32> { (f(vars)? * &mix)?.sum_all()?.to_scalar() };
     let gradients = (f(&vars)? * &mix)?.sum_all()?.backward()?;
@@ -125,7 +128,11 @@ pub(super) fn check_gradients(shapes: &[&[usize]], f: impl Fn(&[candle_core::Var
             };
             let difference = (moved(STEP)? - moved(-STEP)?) / (2.0 * STEP);
             let error = (difference - gradient[at]).abs();
-            assert!(error < 2e-3 + 2e-2 * difference.abs(), "input {number}[{at}]: {difference}, not {}", gradient[at]);
+            assert!(
+                error < 2e-3 + 2e-2 * difference.abs(),
+                "input {number}[{at}]: {difference}, not {}",
+                gradient[at]
+            );
         }
         var.set(&Tensor::from_vec(start, var.dims(), &Device::Cpu)?)?;
     }

@@ -34,7 +34,13 @@ impl CustomOp2 for RmsNorm {
         Ok((CpuStorage::F32(out), lx.shape().clone()))
     }
 
-    fn bwd(&self, x: &Tensor, gain: &Tensor, _: &Tensor, upstream: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        gain: &Tensor,
+        _: &Tensor,
+        upstream: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (dx, dgain) = reading([x, gain, upstream], |[x, gain, upstream]| backward(x, gain, upstream))?;
         let dx = Tensor::from_vec(dx, x.shape(), x.device())?;
         Ok((Some(dx), Some(Tensor::from_vec(dgain, gain.shape(), gain.device())?)))
@@ -46,7 +52,11 @@ fn backward(x: &[f32], gain: &[f32], upstream: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let width = gain.len();
     let mut dx = vec![0.0; x.len()];
     let mut dgain = vec![0.0; width];
-    for ((row, up), dx) in x.chunks_exact(width).zip(upstream.chunks_exact(width)).zip(dx.chunks_exact_mut(width)) {
+    for ((row, up), dx) in x
+        .chunks_exact(width)
+        .zip(upstream.chunks_exact(width))
+        .zip(dx.chunks_exact_mut(width))
+    {
         let inverse = inverse_root(row);
         for at in 0..width {
             dx[at] = up[at] * gain[at];

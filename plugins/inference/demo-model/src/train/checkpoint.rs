@@ -21,8 +21,15 @@ pub(super) fn save(folder: &Path, optimizer: &Optimizer, next: u64) -> Result<()
     let mut tensors = HashMap::from([(PROGRESS.to_owned(), Tensor::new(&progress, &Device::Cpu)?)]);
     for slot in &optimizer.slots {
         let shape = slot.var.shape();
-        for (kind, values) in [("first", &slot.first), ("second", &slot.second), ("average", &slot.average)] {
-            tensors.insert(format!("{kind}.{}", slot.name), Tensor::from_slice(values, shape, &Device::Cpu)?);
+        for (kind, values) in [
+            ("first", &slot.first),
+            ("second", &slot.second),
+            ("average", &slot.average),
+        ] {
+            tensors.insert(
+                format!("{kind}.{}", slot.name),
+                Tensor::from_slice(values, shape, &Device::Cpu)?,
+            );
         }
         tensors.insert(format!("weight.{}", slot.name), slot.var.as_detached_tensor());
     }
@@ -38,16 +45,34 @@ pub(super) fn load(folder: &Path, optimizer: &mut Optimizer) -> Result<Option<u6
         return Ok(None);
     }
     let tensors = safetensors::load(&path, &Device::Cpu).with_context(|| format!("cannot read {}", path.display()))?;
-    let tensor = |name: &str| tensors.get(name).with_context(|| format!("{} has no `{name}`", path.display()));
+    let tensor = |name: &str| {
+        tensors
+            .get(name)
+            .with_context(|| format!("{} has no `{name}`", path.display()))
+    };
     let progress: Vec<i64> = tensor(PROGRESS)?.to_vec1()?;
-    optimizer.step = progress.first().copied().context("no step in the checkpoint")?.try_into()?;
+    optimizer.step = progress
+        .first()
+        .copied()
+        .context("no step in the checkpoint")?
+        .try_into()?;
     for slot in &mut optimizer.slots {
         slot.var.set(tensor(&format!("weight.{}", slot.name))?)?;
-        for (kind, values) in [("first", &mut slot.first), ("second", &mut slot.second), ("average", &mut slot.average)] {
+        for (kind, values) in [
+            ("first", &mut slot.first),
+            ("second", &mut slot.second),
+            ("average", &mut slot.average),
+        ] {
             *values = tensor(&format!("{kind}.{}", slot.name))?.flatten_all()?.to_vec1()?;
         }
     }
-    Ok(Some(progress.get(1).copied().context("no document in the checkpoint")?.try_into()?))
+    Ok(Some(
+        progress
+            .get(1)
+            .copied()
+            .context("no document in the checkpoint")?
+            .try_into()?,
+    ))
 }
 
 #[cfg(test)]
@@ -66,7 +91,10 @@ mod tests {
         assert_eq!(load(folder.path(), &mut after)?, Some(99));
         assert_eq!(after.step, 42);
         for (before, after) in before.slots.iter().zip(&after.slots) {
-            assert_eq!(before.var.flatten_all()?.to_vec1::<f32>()?, after.var.flatten_all()?.to_vec1::<f32>()?);
+            assert_eq!(
+                before.var.flatten_all()?.to_vec1::<f32>()?,
+                after.var.flatten_all()?.to_vec1::<f32>()?
+            );
             assert_eq!((&before.second, &before.average), (&after.second, &after.average));
         }
         Ok(())

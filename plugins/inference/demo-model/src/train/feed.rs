@@ -34,9 +34,22 @@ pub(super) struct Feed {
 
 impl Feed {
     pub(super) fn new(vocabulary: Tokenizer, seed: u64) -> Self {
-        let after_space = |token: &str| token.strip_prefix('\u{120}').is_some_and(|word| word.starts_with(char::is_uppercase));
-        let names = vocabulary.get_vocab(true).into_iter().filter(|(token, _)| after_space(token)).map(|(_, id)| id);
-        Self { names: names.collect(), vocabulary, seed, next: 0 }
+        let after_space = |token: &str| {
+            token
+                .strip_prefix('\u{120}')
+                .is_some_and(|word| word.starts_with(char::is_uppercase))
+        };
+        let names = vocabulary
+            .get_vocab(true)
+            .into_iter()
+            .filter(|(token, _)| after_space(token))
+            .map(|(_, id)| id);
+        Self {
+            names: names.collect(),
+            vocabulary,
+            seed,
+            next: 0,
+        }
     }
 
     /// The next documents, until there are at least `positions`.
@@ -95,8 +108,10 @@ mod tests {
         for index in 0..300 {
             let whole = encode(&vocabulary, &corpus::text(1, index)).expect("tokens");
             let pieces = corpus::document(1, index);
-            let pieces: Vec<u32> =
-                pieces.iter().flat_map(|piece| encode(&vocabulary, &piece.text).expect("tokens")).collect();
+            let pieces: Vec<u32> = pieces
+                .iter()
+                .flat_map(|piece| encode(&vocabulary, &piece.text).expect("tokens"))
+                .collect();
             assert_eq!(pieces, whole, "document {index}");
         }
     }

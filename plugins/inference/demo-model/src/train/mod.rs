@@ -40,7 +40,10 @@ const WEIGHTS_SEED: u64 = 3;
 
 /// Trains for `steps` steps in all, from the checkpoint in `folder` if there is one. Reports go to `out`.
 pub(crate) fn run(vocabulary: &Tokenizer, folder: &Path, steps: u64, out: &mut dyn Write) -> Result<()> {
-    ensure!(candle_core::utils::get_num_threads() == 1, "set RAYON_NUM_THREADS=1: two halves on two threads are faster");
+    ensure!(
+        candle_core::utils::get_num_threads() == 1,
+        "set RAYON_NUM_THREADS=1: two halves on two threads are faster"
+    );
     let mut feed = Feed::new(vocabulary.clone(), TRAINING_SEED);
     let mut optimizer = Optimizer::new(crate::model::weights::initial(WEIGHTS_SEED)?)?;
     if let Some(next) = checkpoint::load(folder, &mut optimizer)? {
@@ -51,7 +54,9 @@ pub(crate) fn run(vocabulary: &Tokenizer, folder: &Path, steps: u64, out: &mut d
     let validation = [check.answers(VALIDATION)?, check.answers(VALIDATION)?];
 
     let bar = ProgressBar::new(steps).with_position(optimizer.step);
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} steps  {elapsed} (left: {eta})  {msg}")?);
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:40} {pos}/{len} steps  {elapsed} (left: {eta})  {msg}",
+    )?);
     let (mut smooth, mut saved, begin, mut read) = (None, Instant::now(), Instant::now(), 0);
     while optimizer.step < steps {
         let halves = [feed.batch(HALF)?, feed.batch(HALF)?];
@@ -67,7 +72,11 @@ pub(crate) fn run(vocabulary: &Tokenizer, folder: &Path, steps: u64, out: &mut d
         if optimizer.step.is_multiple_of(VALIDATE_EVERY) || done {
             let answers = validate(&optimizer, &validation)?;
             let step = optimizer.step;
-            writeln!(out, "step {step}: loss {shown:.4}, validation {answers:.4}, document {}, {speed:.0} tokens/s", feed.next)?;
+            writeln!(
+                out,
+                "step {step}: loss {shown:.4}, validation {answers:.4}, document {}, {speed:.0} tokens/s",
+                feed.next
+            )?;
             out.flush()?;
         }
         if saved.elapsed() > CHECKPOINT_EVERY || done {

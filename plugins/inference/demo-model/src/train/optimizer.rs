@@ -48,12 +48,25 @@ impl Optimizer {
     pub(super) fn new(mut weights: Weights) -> Result<Self> {
         let mut slots = Vec::new();
         for shape::Parameter { name, role, .. } in shape::parameters() {
-            let weight = weights.remove(&name).with_context(|| format!("no weight named `{name}`"))?;
+            let weight = weights
+                .remove(&name)
+                .with_context(|| format!("no weight named `{name}`"))?;
             let average: Vec<f32> = weight.flatten_all()?.to_vec1()?;
             let zeros = vec![0.0; average.len()];
-            slots.push(Slot { name, role, var: Var::from_tensor(&weight)?, first: zeros.clone(), second: zeros, average });
+            slots.push(Slot {
+                name,
+                role,
+                var: Var::from_tensor(&weight)?,
+                first: zeros.clone(),
+                second: zeros,
+                average,
+            });
         }
-        let index = slots.iter().enumerate().map(|(at, slot)| (slot.name.clone(), at)).collect();
+        let index = slots
+            .iter()
+            .enumerate()
+            .map(|(at, slot)| (slot.name.clone(), at))
+            .collect();
         Ok(Self { slots, index, step: 0 })
     }
 
@@ -65,7 +78,10 @@ impl Optimizer {
     /// The running averages under their names.
     pub(super) fn averages(&self) -> Result<Weights> {
         let tensor = |slot: &Slot| Tensor::from_slice(&slot.average, slot.var.shape(), &Device::Cpu);
-        self.slots.iter().map(|slot| Ok((slot.name.clone(), tensor(slot)?))).collect()
+        self.slots
+            .iter()
+            .map(|slot| Ok((slot.name.clone(), tensor(slot)?)))
+            .collect()
     }
 
     /// One step along the sum of `gradients`, of a run of `steps` in all.
@@ -106,7 +122,8 @@ impl Slot {
             *value -= rate * direction + decay * *value;
             self.average[at] = history * self.average[at] + (1.0 - history) * *value;
         }
-        self.var.set(&Tensor::from_vec(values, self.var.shape(), &Device::Cpu)?)?;
+        self.var
+            .set(&Tensor::from_vec(values, self.var.shape(), &Device::Cpu)?)?;
         Ok(())
     }
 }
