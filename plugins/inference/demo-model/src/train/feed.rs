@@ -20,13 +20,44 @@ const BEGINNING_EMPHASIS: f32 = 2.5;
 const BEGINNING: usize = 40;
 /// How much a word with a capital counts: a name or a pronoun, which has to be the right one.
 const NAME_EMPHASIS: f32 = 3.0;
+/// How much a number counts: most stand in sums, where nothing but the last one says anything.
+const NUMBER_EMPHASIS: f32 = 6.0;
+/// How much a word counts that this answer has said before: a lost bell must not be found as a button.
+const REPEATED_EMPHASIS: f32 = 2.0;
+/// Letters of the shortest word that this holds for, its space included.
+const WORD: usize = 5;
+
+/// What a token is, as far as it decides how much it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Name,
+    Number,
+    Word,
+    Other,
+}
+
+impl Kind {
+    /// The kind of a token as the byte-level alphabet writes it, where U+0120 is a space.
+    fn of(token: &str) -> Self {
+        let word = token.strip_prefix('\u{120}');
+        if token.contains(|letter: char| letter.is_ascii_digit()) {
+            Self::Number
+        } else if word.is_some_and(|word| word.starts_with(char::is_uppercase)) {
+            Self::Name
+        } else if word.is_some() && token.chars().count() >= WORD {
+            Self::Word
+        } else {
+            Self::Other
+        }
+    }
+}
 
 /// An endless stream of documents.
 #[derive(Debug)]
 pub(super) struct Feed {
     vocabulary: Tokenizer,
-    /// Tokens that are a space and a capital, with what follows.
-    names: HashSet<u32>,
+    /// The kind of every token, by its id.
+    kinds: Vec<Kind>,
     seed: u64,
     /// Number of the next document.
     pub(super) next: u64,
@@ -34,19 +65,17 @@ pub(super) struct Feed {
 
 impl Feed {
     pub(super) fn new(vocabulary: Tokenizer, seed: u64) -> Self {
-        let after_space = |token: &str| {
-            token
-                .strip_prefix('\u{120}')
-                .is_some_and(|word| word.starts_with(char::is_uppercase))
+        let ids = 0..vocabulary.get_vocab_size(true);
+        let token = |id| {
+            u32::try_from(id)
+                .ok()
+                .and_then(|id| vocabulary.id_to_token(id))
+                .unwrap_or_default()
         };
-        let names = vocabulary
-            .get_vocab(true)
-            .into_iter()
-            .filter(|(token, _)| after_space(token))
-            .map(|(_, id)| id);
+        let kinds = ids.map(|id| Kind::of(&token(id))).collect();
         Self {
-            names: names.collect(),
             vocabulary,
+            kinds,
             seed,
             next: 0,
         }
@@ -75,12 +104,10 @@ impl Feed {
         let (mut tokens, mut emphasis) = (Vec::new(), Vec::new());
         for piece in corpus::document(self.seed, self.next) {
             let ids = encode(&self.vocabulary, &piece.text)?;
-            emphasis.extend(ids.iter().enumerate().map(|(at, id)| match piece.emphasis {
-                Emphasis::Context => CONTEXT_EMPHASIS,
-                Emphasis::Answer if self.names.contains(id) => NAME_EMPHASIS,
-                Emphasis::Answer if at < BEGINNING => BEGINNING_EMPHASIS,
-                Emphasis::Answer => ANSWER_EMPHASIS,
-            }));
+            match piece.emphasis {
+                Emphasis::Context => emphasis.extend(std::iter::repeat_n(CONTEXT_EMPHASIS, ids.len())),
+                Emphasis::Answer => emphasis.extend(self.stakes(&ids)),
+            }
             tokens.extend(ids);
         }
         self.next += 1;
@@ -90,6 +117,25 @@ impl Feed {
         batch.emphasis.extend(&emphasis[1..=length]);
         batch.documents.push(length);
         Ok(())
+    }
+
+    /// How much each token of an answer counts.
+    fn stakes(&self, answer: &[u32]) -> impl Iterator<Item = f32> {
+        let mut said = HashSet::new();
+        answer.iter().enumerate().map(move |(at, &id)| {
+            let first = said.insert(id);
+            let begins = if at < BEGINNING {
+                BEGINNING_EMPHASIS
+            } else {
+                ANSWER_EMPHASIS
+            };
+            match self.kinds.get(id as usize) {
+                Some(Kind::Number) => NUMBER_EMPHASIS,
+                Some(Kind::Name) => NAME_EMPHASIS,
+                Some(Kind::Word) if !first => begins.max(REPEATED_EMPHASIS),
+                _ => begins,
+            }
+        })
     }
 }
 
