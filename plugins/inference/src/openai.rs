@@ -223,6 +223,7 @@ impl Backend for OpenAiBackend {
                 body: Box::pin(body),
                 events: Events::new(terms),
                 closing: None,
+                fresh: false,
                 ended: false,
                 failure: None,
             };
@@ -260,6 +261,8 @@ struct Relay {
     events: Events,
     /// Runs out when the engine does not close after `[DONE]`.
     closing: Option<Pin<Box<Sleep>>>,
+    /// Something came since the connection was last let run.
+    fresh: bool,
     ended: bool,
     failure: Option<BackendError>,
 }
@@ -269,7 +272,10 @@ impl Relay {
     fn fill(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, BackendError> {
         while self.events.ready() < MERGE_BYTES {
             match self.body.as_mut().poll_next(context) {
-                Poll::Ready(Some(Ok(chunk))) => self.events.push(chunk)?,
+                Poll::Ready(Some(Ok(chunk))) => {
+                    self.events.push(chunk)?;
+                    self.fresh = true;
+                }
                 Poll::Ready(Some(Err(error))) => {
                     // After its last word, how an engine hangs up is its own affair.
                     if self.events.is_done() {
@@ -295,6 +301,13 @@ impl Stream for Relay {
         let this = self.get_mut();
         if !this.ended {
             match this.fill(context) {
+                // The connection hands over one chunk at a time: it is let run once more, so that what the engine has
+                // ready goes on as one piece. Nothing is waited for.
+                Ok(Poll::Pending) if this.fresh && (1..MERGE_BYTES).contains(&this.events.ready()) => {
+                    this.fresh = false;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Ok(Poll::Pending) => {}
                 Ok(Poll::Ready(())) => this.ended = true,
                 Err(error) => {
