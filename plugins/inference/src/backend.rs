@@ -52,10 +52,16 @@ pub struct Model {
 
 impl Model {
     /// A model of which nothing is known but the engine's name for it. `None` when that cannot be a network id.
+    ///
+    /// Servers that were given a file name their model after it, with its path, which tells about the machine: the
+    /// network hears the file's bare name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
+        let stem = name.strip_suffix(".gguf").unwrap_or(name);
+        let is_path = stem.len() < name.len() || name.starts_with(['/', '.', '~', '\\']) || name.get(1..2) == Some(":");
+        let public = if is_path { stem.rsplit(['/', '\\']).next().unwrap_or(stem) } else { name };
         Some(Self {
-            id: ModelId::new(name).ok()?,
+            id: ModelId::new(&public.replace(' ', "-")).ok()?,
             name: name.to_owned(),
             digest: None,
             context: None,
@@ -391,6 +397,21 @@ mod tests {
             assert_eq!(Endpoint::parse(endpoint.path()), Some(endpoint));
         }
         assert_eq!(Endpoint::parse("/v1/chat/completions/"), None);
+    }
+
+    #[test]
+    fn paths_stay_at_home() {
+        for (name, id) in [
+            ("/home/joe/models/Qwen2.5-7B Q4.gguf", "qwen2.5-7b-q4"),
+            ("C:\\models\\x.gguf", "x"),
+            ("./y", "y"),
+            ("org/Repo", "org/repo"),
+            ("llama3:latest", "llama3"),
+        ] {
+            let model = Model::named(name).unwrap();
+            assert_eq!((model.id.as_str(), model.name.as_str()), (id, name));
+        }
+        assert_eq!(Model::named("/"), None);
     }
 
     #[test]

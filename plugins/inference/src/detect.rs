@@ -269,6 +269,15 @@ struct Listed {
     /// vLLM and SGLang.
     #[serde(default)]
     max_model_len: Option<u32>,
+    /// llama.cpp.
+    #[serde(default)]
+    meta: Option<Meta>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Meta {
+    #[serde(default)]
+    ftype: Option<String>,
 }
 
 async fn list(backend: &OpenAiBackend) -> Result<List, BackendError> {

@@ -31,11 +31,10 @@ pub(super) fn prepare(job: &Job) -> Result<Prepared, BackendError> {
         edits.push(Edit::set("model", name));
     }
     let mut usage_is_ours = false;
-    if object.get("stream") == Some(b"true") {
-        if let Some(options) = with_usage(&object).map_err(malformed)? {
-            edits.push(Edit::set("stream_options", options));
-            usage_is_ours = true;
-        }
+    let options = if object.get("stream") == Some(b"true") { with_usage(&object).map_err(malformed)? } else { None };
+    if let Some(options) = options {
+        edits.push(Edit::set("stream_options", options));
+        usage_is_ours = true;
     }
     if let Some(most) = job.max_output {
         bound_output(&object, job.endpoint, most, &mut edits);
