@@ -1,1 +1,9 @@
-//! Placeholder replaced by the first commit of this crate.
+//! The Infernet node: everything behind the `infernet` binary.
+
+pub mod config;
+pub mod home;
+pub mod identity;
+pub mod ipc;
+pub mod out;
+pub mod runtime;
+pub mod store;
