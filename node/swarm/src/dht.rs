@@ -239,7 +239,7 @@ mod tests {
         assert!(!is_key(&RecordKey::new(&[0; 34])));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn records_of_others_are_counted_and_forgotten_in_time() {
         let (mut kad, mut dht, peer, now) = (kad(), Dht::default(), PeerId::random(), Instant::now());
         let taken = (0..600)

@@ -119,7 +119,7 @@ fn spread(wait: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_address_is_dialled_ever_more_patiently_until_it_answers() {
         let mut now = Instant::now();
         let address: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
@@ -148,7 +148,7 @@ mod tests {
         );
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_address_of_our_own_is_given_up() {
         let now = Instant::now();
         let mut join = Join::new(&["/ip4/127.0.0.1/tcp/1".parse().unwrap()], now);

@@ -25,7 +25,7 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) fn new(network: &str) -> Result<Self, Error> {
-        let well_formed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'_';
+        let well_formed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
         if network.is_empty() || network.len() > NETWORK_NAME || !network.bytes().all(well_formed) {
             return Err(Error::NetworkName {
                 name: network.to_owned(),
