@@ -414,7 +414,8 @@ fn stream() -> Json {
 
 fn commitment() -> Json {
     let salt: [u8; 32] = sample::count(0x60);
-    let chains: [(&str, RequestId, &[u8], &[&[u8]]); 3] = [
+    type Chain<'a> = (&'a str, RequestId, &'a [u8], &'a [&'a [u8]]);
+    let chains: [Chain<'_>; 3] = [
         ("no answer", sample::request(0), b"", &[]),
         (
             "two frames",

@@ -329,7 +329,8 @@ fn what_has_no_place_is_refused_by_name() {
     let idle = "no request runs";
     let (waiting, streaming) = ("the engine has not begun", "the answer comes");
     let (ended, settling) = ("usage is due", "the receipt is due");
-    let cases: [(Vec<WorkerFrame>, &str, Vec<(&str, WorkerFrame)>); 5] = [
+    type Case = (Vec<WorkerFrame>, &'static str, Vec<(&'static str, WorkerFrame)>);
+    let cases: [Case; 5] = [
         (
             vec![end(0), usage(), receipt()],
             idle,
@@ -499,7 +500,7 @@ impl Buyer {
 
 impl Worker {
     fn act(&mut self, dice: u8) {
-        if dice % 8 == 0 {
+        if dice.is_multiple_of(8) {
             // The answer to a Reconcile: what is missing, then the own book.
             self.out.extend([receipt(), book().into()]);
             return;
