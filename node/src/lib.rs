@@ -1,6 +1,7 @@
 //! The Infernet node: everything behind the `infernet` binary.
 
 pub mod config;
+pub mod gateway;
 pub mod home;
 pub mod identity;
 pub mod ipc;
