@@ -26,6 +26,7 @@ mod clock;
 pub mod config;
 pub mod control;
 mod engines;
+pub mod gateway;
 pub mod happenings;
 pub mod home;
 pub mod identity;
