@@ -548,6 +548,7 @@ impl<const N: usize> Wire for Blob<N> {
 }
 
 /// Declares a message or a part of one: a struct whose encoding is the array of its fields in order.
+#[macro_export]
 macro_rules! wire_struct {
     ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $ty:ty),+ $(,)? }) => {
         $(#[$meta])*
@@ -576,6 +577,7 @@ macro_rules! wire_struct {
 }
 
 /// Declares an enumeration that is written as its number.
+#[macro_export]
 macro_rules! wire_enum {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $number:literal => $word:literal),+ $(,)? }) => {
         $(#[$meta])*

@@ -251,7 +251,9 @@ impl Ledger {
         if step.input_tokens > seen.input_tokens_max || step.output_tokens > seen.output_tokens_max {
             return Some(Dispute::Tokens);
         }
-        seen.commitment.is_some_and(|commitment| commitment != step.commitment).then_some(Dispute::Commitment)
+        seen.commitment
+            .is_some_and(|commitment| commitment != step.commitment)
+            .then_some(Dispute::Commitment)
     }
 
     /// Both: takes a countersignature into the book. `Ok(false)` where it is there already.
