@@ -1,5 +1,7 @@
 //! The Infernet node: everything behind the `infernet` binary.
 
+pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod home;
 pub mod identity;
