@@ -32,8 +32,8 @@ use std::sync::Arc;
 
 use infernet_protocol::{JobId, Network};
 
+use crate::clock;
 use crate::home::{self, HomeError, LockedHome};
-use crate::runtime;
 use committer::{Committer, SNAPSHOTS, read_snapshot};
 use disk::Disk;
 use index::Index;
@@ -378,7 +378,7 @@ fn recover(index: &Index, network: &Network) -> Result<Recovered, IndexError> {
         ad_sequence: index.ad_sequence()?,
         ..Recovered::default()
     };
-    for found in index.open_leases(runtime::unix_now())? {
+    for found in index.open_leases(clock::wall())? {
         match recovered::open_lease(&found, network) {
             Ok(lease) => recovered.leases.push(lease),
             Err(why) => recovered.repairs.push(Repair::Lease {

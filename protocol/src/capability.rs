@@ -258,10 +258,22 @@ impl CapabilityAd {
     }
 }
 
+wire_enum! {
+    /// Whose ads are asked for.
+    pub enum AdScope {
+        /// The asked peer's own.
+        Own = 0 => "own",
+        /// All that it knows.
+        Known = 1 => "known",
+    }
+}
+
 wire_struct! {
     /// Asks any peer for ads, over `/c0mpute/ad/1.0.0`.
     pub struct AdQuery {
-        /// Ads that serve this model; null for the peer's own ad.
+        /// Whose.
+        pub scope: AdScope,
+        /// Only ads that serve this model; null for any.
         pub model: Option<ModelId>,
     }
 }

@@ -3,6 +3,7 @@
 //! The secret is normalised so that the public key has even Y; then the 32-byte x-only key and the PeerId determine
 //! each other. Where the key is kept is the node's business. Implements `specs/identity.md`.
 
+use bech32::primitives::decode::CheckedHrpstring;
 use bech32::{Bech32, Hrp};
 use k256::schnorr::{Signature, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
@@ -197,9 +198,11 @@ fn to_bech32(prefix: &'static str, bytes: &[u8; 32]) -> String {
 
 fn from_bech32(prefix: &'static str, text: &str) -> Result<[u8; 32], KeyError> {
     let wrong = KeyError::Bech32(prefix);
-    let (hrp, bytes) = bech32::decode(text).map_err(|_| wrong)?;
-    if hrp.as_str() != prefix {
+    // NIP-19 knows bech32 alone; with bech32m beside it a key would have two names.
+    let checked = CheckedHrpstring::new::<Bech32>(text).map_err(|_| wrong)?;
+    if checked.hrp().as_str() != prefix {
         return Err(wrong);
     }
+    let bytes: Vec<u8> = checked.byte_iter().collect();
     bytes.try_into().map_err(|_| wrong)
 }

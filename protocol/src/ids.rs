@@ -118,7 +118,8 @@ impl ModelId {
     /// Normalises an engine's own name.
     pub fn new(name: &str) -> Result<Self, Reason> {
         let normal: String = name.trim().nfc().collect::<String>().to_lowercase().nfc().collect();
-        let normal = normal.strip_suffix(":latest").unwrap_or(&normal);
+        // All of them: an id must be its own normal form, or it could not be read back.
+        let normal = normal.trim_end_matches(":latest");
         if normal.is_empty() {
             return Err(Reason::Value("model id is empty"));
         }

@@ -149,7 +149,7 @@ async fn a_start_finds_what_was_open() {
 #[tokio::test]
 async fn what_is_over_and_settled_is_found_no_more_and_stays_in_the_ledger() {
     let home = Home::temporary().unwrap();
-    let old = UnixMillis(runtime::unix_now().0 - 24 * 3600 * 1000);
+    let old = UnixMillis(clock::wall().0 - 24 * 3600 * 1000);
     let mut settled = Party::new(Side::Provider, 1).at(old);
     let mut waiting = Party::new(Side::Provider, 2).at(old);
     {

@@ -39,6 +39,10 @@ impl Disk for Short {
     }
 }
 
+/// Every byte is flipped and cut at; the slow rest, which writes to disk, is tried at one in so many. A prime, so that
+/// all kinds of places are met.
+const SALVAGED: usize = 13;
+
 fn journal(directory: &Path) -> Result<(Journal, Vec<Repair>), Damage> {
     let mut repairs = Vec::new();
     let journal = Journal::open(directory, Arc::new(Short), Position::START, &mut repairs).unwrap()?;
@@ -93,6 +97,9 @@ fn a_journal_cut_at_any_byte_opens_with_what_was_whole() {
             assert_eq!(fs::read(kept).unwrap(), &whole[*offset as usize..cut]);
             fs::remove_file(kept).unwrap();
         }
+        if cut % SALVAGED != 0 {
+            continue;
+        }
         reopened.append(&Record::AdSequence(1)).unwrap();
         let (again, repairs) = journal(&directory).unwrap();
         assert_eq!((records(&directory, &again).len(), repairs.len()), (kept + 1, 0));
@@ -126,6 +133,9 @@ fn every_flipped_bit_is_found_and_costs_one_record() {
                 let in_header = (at as u64) < HEADER_BYTES;
                 let expected = if in_header { 0 } else { start_of(at as u64) };
                 assert_eq!(damage.at.offset, expected, "byte {at}");
+                if at % SALVAGED != 0 {
+                    continue;
+                }
                 let (kept, _) = salvage(&directory, &damage).unwrap();
                 assert_eq!(fs::read(&kept).unwrap(), flipped, "the damaged file is kept");
                 let mut left = story.clone();
@@ -416,7 +426,7 @@ fn indexed(directory: &Path, parts: &[(Position, Position)]) -> (Vec<String>, Ve
         .iter()
         .map(|row| row.to_json().to_string())
         .collect();
-    let leases = index.open_leases(crate::runtime::unix_now()).unwrap();
+    let leases = index.open_leases(crate::clock::wall()).unwrap();
     let leases = leases.iter().map(|found| format!("{found:?}")).collect();
     (rows, leases)
 }

@@ -9,7 +9,7 @@ use infernet_protocol::{
     Digest, Identity, JobId, LeaseId, MicroUsd, Millis, ModelId, Network, Price, RequestId, UnixMillis, Verified,
 };
 
-use crate::runtime;
+use crate::clock;
 use crate::store::{LeaseUsed, OpenLease, Record, RequestDropped, RequestMade, Side, Unreceipted};
 
 pub(super) struct Party {
@@ -34,7 +34,7 @@ fn sign<T: infernet_protocol::Message>(message: T, identity: &Identity) -> Verif
 
 impl Party {
     pub(super) fn new(side: Side, seed: u8) -> Self {
-        Self::made(side, seed, runtime::unix_now())
+        Self::made(side, seed, clock::wall())
     }
 
     pub(super) fn at(self, now: UnixMillis) -> Self {
@@ -234,7 +234,7 @@ impl Party {
             Side::Buyer => {
                 assert_eq!((found.made.len(), found.used.len()), (4, 0));
                 let lost = &found.unreceipted[&self.id(2)];
-                assert_eq!((lost.next_frame, lost.seen().commitment), (3, Digest([8; 32])));
+                assert_eq!((lost.next_frame, lost.seen().commitment), (3, Some(Digest([8; 32]))));
             }
             Side::Provider => {
                 let used: Vec<_> = found.used.iter().copied().collect();
