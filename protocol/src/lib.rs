@@ -8,7 +8,7 @@
 //!   identity signed              one key per node; Envelope -> Signed<T> -> verify() -> Verified<T>
 //!   capability registry          what providers advertise, and what a node remembers of it
 //!   auction                      JobOffer, JobBid, JobAccept
-//!   market/{buyer,worker,choice,lease}   (event, now) -> effects
+//!   market/{buyer,worker,choice,lease,admission}   (event, now) -> effects
 //!   receipt ledger chain         what was delivered, signed by both; who owes whom a signature; offline check
 //!   reputation                   what this node saw of others
 //!   stream/{frames,session}      the direct stream, frame by frame
@@ -21,8 +21,10 @@ pub mod auction;
 pub mod capability;
 pub mod identity;
 pub mod ids;
+pub mod market;
 pub mod names;
 pub mod receipt;
+pub mod reputation;
 pub mod signed;
 pub mod stream;
 pub mod units;

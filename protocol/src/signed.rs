@@ -246,6 +246,19 @@ impl Any {
         }
     }
 
+    /// The number of its kind.
+    #[must_use]
+    pub fn kind(&self) -> u16 {
+        match self {
+            Self::Ad(_) => CapabilityAd::KIND.number,
+            Self::Offer(_) => JobOffer::KIND.number,
+            Self::Bid(_) => JobBid::KIND.number,
+            Self::Accept(_) => JobAccept::KIND.number,
+            Self::Receipt(_) => JobReceipt::KIND.number,
+            Self::Countersign(_) => Countersign::KIND.number,
+        }
+    }
+
     /// Who signed it.
     #[must_use]
     pub fn signer(&self) -> NodeId {

@@ -102,7 +102,7 @@ impl Unreceipted {
         Seen {
             input_tokens_max: self.input_tokens_max,
             output_tokens_max: self.output_tokens_max,
-            commitment: self.commitment,
+            commitment: Some(self.commitment),
         }
     }
 }

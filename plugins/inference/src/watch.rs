@@ -67,8 +67,7 @@ impl Seen {
     /// Whether `claim` can be true: a token brings at least one byte, but for the few that mark structure.
     /// `request_bytes` is the length of the whole request body.
     pub fn plausible(&self, claim: &Usage, request_bytes: u64) -> Result<(), Implausible> {
-        let output = self.text_bytes + SILENT_TOKENS + TOKENS_PER_CALL * u64::from(self.calls);
-        let input = request_bytes + TEMPLATE_TOKENS;
+        let (output, input) = (self.output_at_most(), input_at_most(request_bytes));
         for (what, claimed, at_most) in [
             ("output", claim.output_tokens, output),
             ("input", claim.input_tokens, input),
@@ -78,6 +77,12 @@ impl Seen {
             }
         }
         Ok(())
+    }
+
+    /// The most output tokens that what was seen can be.
+    #[must_use]
+    pub fn output_at_most(&self) -> u64 {
+        self.text_bytes + SILENT_TOKENS + TOKENS_PER_CALL * u64::from(self.calls)
     }
 
     /// Reads one JSON document: an event's data, or a whole answer.
@@ -160,6 +165,12 @@ impl Seen {
             self.text_bytes += json::string_bytes(member.value);
         }
     }
+}
+
+/// The most input tokens that a request of so many bytes can be, with what a chat template adds.
+#[must_use]
+pub fn input_at_most(request_bytes: u64) -> u64 {
+    request_bytes + TEMPLATE_TOKENS
 }
 
 /// What one document held.

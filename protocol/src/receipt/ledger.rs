@@ -71,8 +71,9 @@ pub struct Seen {
     pub input_tokens_max: u32,
     /// The most output tokens that the delivered bytes can be.
     pub output_tokens_max: u32,
-    /// End of the commitment chain at the last Data frame it received.
-    pub commitment: Digest,
+    /// End of the commitment chain at the last Data frame it received; null where a crash lost it, and then the
+    /// bounds alone are checked.
+    pub commitment: Option<Digest>,
 }
 
 /// One receipt in a book.
@@ -250,7 +251,9 @@ impl Ledger {
         if step.input_tokens > seen.input_tokens_max || step.output_tokens > seen.output_tokens_max {
             return Some(Dispute::Tokens);
         }
-        (step.commitment != seen.commitment).then_some(Dispute::Commitment)
+        seen.commitment
+            .is_some_and(|commitment| commitment != step.commitment)
+            .then_some(Dispute::Commitment)
     }
 
     /// Both: takes a countersignature into the book. `Ok(false)` where it is there already.
