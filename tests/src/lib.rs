@@ -1,1 +1,7 @@
-//! Placeholder replaced by the first commit of this crate.
+//! Harness and cross-crate tests of Infernet.
+//!
+//! ```text
+//!   sim    many buyers and workers on the real state machines, on a simulated network, from one seed
+//! ```
+
+pub mod sim;
