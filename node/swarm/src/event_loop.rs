@@ -9,6 +9,8 @@ mod network;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
+use std::io;
+use std::net::{IpAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +21,7 @@ use futures::StreamExt as _;
 use libp2p::core::transport::ListenerId;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::{Keypair, secp256k1};
+use libp2p::multiaddr::Protocol;
 use libp2p::request_response::OutboundRequestId;
 use libp2p::{Multiaddr, PeerId, Swarm, swarm};
 use tokio::sync::{mpsc, oneshot};
@@ -182,29 +185,25 @@ pub fn peer_id(secret: [u8; 32]) -> Result<PeerId, Error> {
 }
 
 fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[Multiaddr]) -> Result<HashSet<ListenerId>, Error> {
+    for address in addresses {
+        probe(address)?;
+    }
     let mut unbound = HashSet::new();
     let mut failed = None;
     for address in addresses {
         match swarm.listen_on(address.clone()) {
+            // A relay may take its time, or never answer; nobody waits for it.
+            Ok(_) if crate::stream::behaviour::is_relayed(address) => {}
             Ok(id) => {
-                let relayed = crate::stream::behaviour::is_relayed(address);
-                // A relay may take its time, or never answer.
-                if !relayed {
-                    unbound.insert(id);
-                }
+                unbound.insert(id);
             }
             Err(error) => {
-                let reason = innermost(&error);
-                let error = Error::Listen {
-                    address: address.clone(),
-                    reason,
-                };
-                if is_v6(address) {
-                    tracing::info!(%error, "going on without an IPv6 address");
-                    failed.get_or_insert(error);
-                } else {
+                let error = listen_error(address, &error);
+                if !matches!(address.iter().next(), Some(Protocol::Ip6(ip)) if ip.is_unspecified()) {
                     return Err(error);
                 }
+                tracing::info!(%error, "going on without IPv6");
+                failed.get_or_insert(error);
             }
         }
     }
@@ -214,8 +213,30 @@ fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[Multiaddr]) -> Result<HashS
     }
 }
 
-fn is_v6(address: &Multiaddr) -> bool {
-    matches!(address.iter().next(), Some(libp2p::multiaddr::Protocol::Ip6(ip)) if ip.is_unspecified())
+/// Refuses a TCP port that another process listens on. The library's sockets share ports, so without this two nodes
+/// would take each other's connections at random.
+fn probe(address: &Multiaddr) -> Result<(), Error> {
+    let mut parts = address.iter();
+    let ip = match parts.next() {
+        Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
+        Some(Protocol::Ip6(ip)) => IpAddr::V6(ip),
+        _ => return Ok(()),
+    };
+    match (parts.next(), parts.next()) {
+        (Some(Protocol::Tcp(port)), None) if port != 0 => match TcpListener::bind((ip, port)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(listen_error(address, &error)),
+            // Other errors are met again when it counts.
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+fn listen_error(address: &Multiaddr, error: &(dyn std::error::Error + 'static)) -> Error {
+    Error::Listen {
+        address: address.clone(),
+        reason: innermost(error),
+    }
 }
 
 impl EventLoop {

@@ -116,7 +116,9 @@ impl Tokenizer {
 
         let add_bos = metadata.flag("tokenizer.ggml.add_bos_token")?;
         let add_bos = bos.is_some() && add_bos.unwrap_or_else(|| cutter.adds_bos());
-        let specials = Specials::new(tokens, &kinds);
+        // As in llama.cpp, the name tells: nothing else in the file does.
+        let name = metadata.string("general.name")?.unwrap_or_default().to_lowercase();
+        let specials = Specials::new(tokens, &kinds, name.contains("phi-3") || name.contains("phi3"));
         Ok(Self {
             cutter,
             specials,

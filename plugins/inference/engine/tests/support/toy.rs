@@ -32,7 +32,8 @@ pub(crate) const MERGES: [(&str, &str); 8] = [
 pub(crate) const END_OF_TEXT: u32 = 256 + MERGES.len() as u32;
 pub(crate) const IM_START: u32 = END_OF_TEXT + 1;
 pub(crate) const IM_END: u32 = END_OF_TEXT + 2;
-const SPECIALS: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
+/// The last three are what llama.cpp asks of every Phi 3 vocabulary.
+const SPECIALS: [&str; 6] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<unk>", "<s>", "</s>"];
 
 /// What to write. Fields can be changed before `write`.
 pub(crate) struct Toy {
@@ -40,8 +41,6 @@ pub(crate) struct Toy {
     pub(crate) dtype: GgmlDType,
     pub(crate) seed: u64,
     pub(crate) pre: &'static str,
-    /// Whether the file says which token ends an answer; without, a toy talks until its context is full.
-    pub(crate) ends: bool,
     pub(crate) metadata: Vec<(String, Value)>,
     pub(crate) tensors: Vec<(String, Vec<usize>)>,
 }
@@ -53,7 +52,6 @@ impl Toy {
             dtype: GgmlDType::F32,
             seed: 1,
             pre: "gpt-2",
-            ends: false,
             metadata: Vec::new(),
             tensors: Vec::new(),
         };
@@ -162,9 +160,7 @@ impl Toy {
         self.set("tokenizer.ggml.pre", Value::String(self.pre.to_owned()));
         self.set("tokenizer.ggml.bos_token_id", Value::U32(END_OF_TEXT));
         self.set("tokenizer.ggml.add_bos_token", Value::Bool(false));
-        if self.ends {
-            self.set("tokenizer.ggml.eos_token_id", Value::U32(IM_END));
-        }
+        self.set("tokenizer.ggml.eos_token_id", Value::U32(IM_END));
     }
 
     /// The whole file.
