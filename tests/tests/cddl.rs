@@ -59,6 +59,8 @@ fn vectors() -> Vec<Vector> {
             "envelope",
         );
     }
+    let settled = &signing["settled"];
+    add(settled, vec![rule(settled), "jobs-gossip".to_owned()], "bytes");
     let frames = file("frames.json");
     for frame in frames["frames"].as_array().unwrap() {
         let side = frame["side"].as_str().unwrap();
