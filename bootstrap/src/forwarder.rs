@@ -38,9 +38,14 @@ impl Forwarder {
 
     /// Judges a gossip message.
     pub(crate) fn judge(&mut self, topic: &str, data: &[u8]) -> Verdict {
-        let topic = if topic == self.network.capability_topic() { Topic::Capability } else { Topic::Jobs };
+        let topic = if topic == self.network.capability_topic() {
+            Topic::Capability
+        } else {
+            Topic::Jobs
+        };
+        let now = self.now();
         let judgement = match Gossip::from_bytes(topic, data, &self.network) {
-            Ok(gossip) => self.admission.judge(gossip, &mut self.registry, self.now()),
+            Ok(gossip) => self.admission.judge(gossip, &mut self.registry, now),
             Err(refused) => Judgement::of_refused(&refused),
         };
         match judgement {
@@ -63,7 +68,11 @@ impl Forwarder {
             (AdScope::Known, None) => self.registry.iter(now).collect(),
             (AdScope::Known, Some(model)) => self.registry.serving(model, now).map(|(ad, _)| ad).collect(),
         };
-        let start = if known.len() > ADS_PER_ANSWER { self.answers * ADS_PER_ANSWER % known.len() } else { 0 };
+        let start = if known.len() > ADS_PER_ANSWER {
+            self.answers * ADS_PER_ANSWER % known.len()
+        } else {
+            0
+        };
         let ads = known.iter().cycle().skip(start).take(known.len().min(ADS_PER_ANSWER));
         let ads = List::first_of(ads.map(|ad| Blob(ad.bytes().to_vec())));
         self.answers = self.answers.wrapping_add(1);
@@ -85,6 +94,9 @@ impl Forwarder {
     fn now(&self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let milliseconds = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Now { wall: UnixMillis(milliseconds(wall)), mono: Mono(milliseconds(self.start.elapsed())) }
+        Now {
+            wall: UnixMillis(milliseconds(wall)),
+            mono: Mono(milliseconds(self.start.elapsed())),
+        }
     }
 }

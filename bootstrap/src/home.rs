@@ -44,7 +44,10 @@ impl Home {
         match file.try_lock() {
             Ok(()) => Ok(Self { path, _lock: file }),
             Err(TryLockError::WouldBlock) => {
-                bail!("`{}` is used by another process; stop it or choose another `--home`", path.display())
+                bail!(
+                    "`{}` is used by another process; stop it or choose another `--home`",
+                    path.display()
+                )
             }
             Err(TryLockError::Error(error)) => Err(error).context("cannot lock the home directory"),
         }
@@ -59,8 +62,12 @@ impl Home {
             Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
         };
         refuse_looser(&path, FILE_MODE)?;
-        Identity::parse_secret(&text)
-            .with_context(|| format!("`{}` is damaged; restore it from its backup or move it away", path.display()))
+        Identity::parse_secret(&text).with_context(|| {
+            format!(
+                "`{}` is damaged; restore it from its backup or move it away",
+                path.display()
+            )
+        })
     }
 }
 
@@ -69,18 +76,30 @@ fn create(path: &Path) -> Result<Identity> {
     let identity = std::iter::repeat_with(rand::random::<[u8; 32]>)
         .find_map(|secret| Identity::from_secret(&secret).ok())
         .context("no randomness")?;
-    let written = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path).and_then(|mut file| {
-        writeln!(file, "{}", identity.nsec())?;
-        file.sync_all()
-    });
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(path)
+        .and_then(|mut file| {
+            writeln!(file, "{}", identity.nsec())?;
+            file.sync_all()
+        });
     written.with_context(|| format!("cannot write `{}`", path.display()))?;
     Ok(identity)
 }
 
 fn refuse_looser(path: &Path, mode: u32) -> Result<()> {
-    let found = path.metadata().with_context(|| format!("cannot read `{}`", path.display()))?.permissions().mode();
+    let found = path
+        .metadata()
+        .with_context(|| format!("cannot read `{}`", path.display()))?
+        .permissions()
+        .mode();
     if found & !mode & 0o777 != 0 {
-        bail!("`{0}` can be read or changed by others; run `chmod {mode:o} {0}`", path.display());
+        bail!(
+            "`{0}` can be read or changed by others; run `chmod {mode:o} {0}`",
+            path.display()
+        );
     }
     Ok(())
 }
@@ -101,7 +120,12 @@ mod tests {
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&path.join("identity.key"))), (0o700, 0o600));
 
-        assert!(Home::claim(Some(path.clone())).unwrap_err().to_string().contains("another process"));
+        assert!(
+            Home::claim(Some(path.clone()))
+                .unwrap_err()
+                .to_string()
+                .contains("another process")
+        );
         drop(home);
         let home = Home::claim(Some(path.clone())).unwrap();
         set_permissions(path.join("identity.key"), Permissions::from_mode(0o640)).unwrap();

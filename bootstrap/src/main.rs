@@ -26,10 +26,15 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let level = ["info", "debug", "trace"][usize::from(arguments.verbose.min(2))];
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(format!("warn,infernet_bootstrap={level},infernet_swarm={level}")))
+        .with_env_filter(EnvFilter::new(format!(
+            "warn,infernet_bootstrap={level},infernet_swarm={level}"
+        )))
         .with_writer(std::io::stderr)
         .init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build();
     let served = match runtime {
         Ok(runtime) => runtime.block_on(serve::serve(arguments)),
         Err(error) => Err(error.into()),

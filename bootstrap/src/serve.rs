@@ -31,7 +31,11 @@ pub(crate) async fn serve(arguments: Arguments) -> Result<()> {
 
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
     tasks.spawn(event_loop.run(stop.clone()));
-    tasks.spawn(forward(Forwarder::new(arguments.network.clone()), events, swarm.clone()));
+    tasks.spawn(forward(
+        Forwarder::new(arguments.network.clone()),
+        events,
+        swarm.clone(),
+    ));
     let metrics_url = match arguments.metrics {
         Some(address) => {
             let cannot = || format!("cannot serve metrics on `{address}`; choose another with `--metrics`");
@@ -77,12 +81,19 @@ async fn forward(mut forwarder: Forwarder, mut events: EventReceiver, swarm: Han
             }
         };
         match event {
-            Some(Event::Gossip { topic, data, ticket, .. }) => {
+            Some(Event::Gossip {
+                topic, data, ticket, ..
+            }) => {
                 let verdict = forwarder.judge(&topic, &data);
                 // An error says that the swarm has stopped, and so will the events.
                 let _stopped = swarm.judge(ticket, verdict).await;
             }
-            Some(Event::Asked { exchange: Exchange::Ad, data, reply, .. }) => {
+            Some(Event::Asked {
+                exchange: Exchange::Ad,
+                data,
+                reply,
+                ..
+            }) => {
                 if let Some(answer) = forwarder.answer(&data) {
                     let _stopped = reply.send(answer.into()).await;
                 }

@@ -20,13 +20,24 @@ use tokio_util::sync::CancellationToken;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("it should have happened by now")
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("it should have happened by now")
 }
 
 fn command(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_infernet-bootstrap"));
     command
-        .args(["--listen", "/ip4/127.0.0.1/tcp/0", "--network", "test", "--metrics", "127.0.0.1:0", "--json", "--home"])
+        .args([
+            "--listen",
+            "/ip4/127.0.0.1/tcp/0",
+            "--network",
+            "test",
+            "--metrics",
+            "127.0.0.1:0",
+            "--json",
+            "--home",
+        ])
         .arg(home)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -38,13 +49,22 @@ fn command(home: &Path) -> Command {
 async fn start(home: &Path) -> (Child, Value) {
     let mut child = command(home).spawn().unwrap();
     let mut line = String::new();
-    soon(BufReader::new(child.stdout.take().unwrap()).read_line(&mut line)).await.unwrap();
+    soon(BufReader::new(child.stdout.take().unwrap()).read_line(&mut line))
+        .await
+        .unwrap();
     (child, serde_json::from_str(&line).expect("the ready line is JSON"))
 }
 
 async fn stop(mut child: Child) {
     let id = child.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .await
+            .unwrap()
+            .success()
+    );
     assert!(soon(child.wait()).await.unwrap().success());
 }
 
@@ -60,7 +80,10 @@ async fn it_says_where_it_listens_keeps_its_identity_and_stops_when_told() {
     assert_eq!(listen.len(), 1);
     let suffix = format!("/p2p/{}", node.peer_id());
     let address = listen[0].as_str().unwrap();
-    assert!(address.starts_with("/ip4/127.0.0.1/tcp/") && address.ends_with(&suffix), "{address}");
+    assert!(
+        address.starts_with("/ip4/127.0.0.1/tcp/") && address.ends_with(&suffix),
+        "{address}"
+    );
 
     let second = soon(command(&home).output()).await.unwrap();
     assert_eq!(second.status.code(), Some(1));
@@ -87,7 +110,11 @@ fn node(secret: u8, bootstrap: &Multiaddr) -> Node {
     let (handle, events, event_loop) = infernet_swarm::new(config).unwrap();
     let mut task = JoinSet::new();
     task.spawn(event_loop.run(CancellationToken::new()));
-    Node { handle, events, _task: task }
+    Node {
+        handle,
+        events,
+        _task: task,
+    }
 }
 
 impl Node {
@@ -135,8 +162,13 @@ fn ad() -> Verified<CapabilityAd> {
 }
 
 async fn known(node: &Node, peer: PeerId, scope: AdScope, model: Option<&str>) -> AdList {
-    let query = AdQuery { scope, model: model.map(|model| ModelId::new(model).unwrap()) };
-    let answer = node.handle.ask(Exchange::Ad, peer, Vec::new(), codec::to_vec(&query).into(), PATIENCE);
+    let query = AdQuery {
+        scope,
+        model: model.map(|model| ModelId::new(model).unwrap()),
+    };
+    let answer = node
+        .handle
+        .ask(Exchange::Ad, peer, Vec::new(), codec::to_vec(&query).into(), PATIENCE);
     codec::from_slice(&soon(answer).await.unwrap()).unwrap()
 }
 
@@ -149,7 +181,8 @@ async fn it_forwards_what_is_true_and_remembers_it_for_newcomers() {
     let topic = Network::new("test").unwrap().capability_topic();
     let (mut seller, mut buyer) = (node(1, &at), node(2, &at));
     for node in [&mut seller, &mut buyer] {
-        node.event(|event| matches!(event, Event::Subscribed { .. }).then_some(())).await;
+        node.event(|event| matches!(event, Event::Subscribed { .. }).then_some(()))
+            .await;
     }
     // Both are in the mesh when the bootstrap node has heard from both.
     known(&seller, bootstrap, AdScope::Known, None).await;
@@ -159,7 +192,11 @@ async fn it_forwards_what_is_true_and_remembers_it_for_newcomers() {
     let mut forged = ad.bytes().to_vec();
     *forged.last_mut().unwrap() ^= 1;
     seller.handle.publish(topic.as_str(), forged.into()).await.unwrap();
-    seller.handle.publish(topic.as_str(), ad.bytes().to_vec().into()).await.unwrap();
+    seller
+        .handle
+        .publish(topic.as_str(), ad.bytes().to_vec().into())
+        .await
+        .unwrap();
     let heard = buyer
         .event(|event| match event {
             Event::Gossip { data, .. } => Some(data),
@@ -188,7 +225,11 @@ async fn it_forwards_what_is_true_and_remembers_it_for_newcomers() {
     connection.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     soon(connection.read_to_string(&mut answer)).await.unwrap();
-    for line in ["infernet_peers 3", "infernet_gossip_accepted_total 1", "infernet_gossip_rejected_total 1"] {
+    for line in [
+        "infernet_peers 3",
+        "infernet_gossip_accepted_total 1",
+        "infernet_gossip_rejected_total 1",
+    ] {
         assert!(answer.lines().any(|it| it == line), "{answer}");
     }
     stop(child).await;

@@ -75,7 +75,7 @@ impl Control for Controlled {
 
     async fn receipts(&self, params: Value) -> Answer {
         let query = Query::from_json(&params).map_err(Refusal::new)?;
-        let rows = self.node.store().rows(&query).map_err(Refusal::new)?;
+        let rows = self.node.store().rows(query).await.map_err(Refusal::new)?;
         Ok(rows.iter().map(crate::store::ReceiptRow::to_json).collect::<Vec<_>>().into())
     }
 
@@ -84,7 +84,7 @@ impl Control for Controlled {
             .as_str()
             .and_then(|text| text.parse().ok())
             .ok_or_else(|| Refusal::new("`job` is not a job id"))?;
-        let deals = self.node.store().deal(&job).map_err(Refusal::new)?;
+        let deals = self.node.store().deals(job).await.map_err(Refusal::new)?;
         let files = deals.iter().map(|deal| hex::encode(deal.export(&self.node.network)));
         Ok(files.collect::<Vec<_>>().into())
     }

@@ -18,7 +18,7 @@ mod guard;
 pub mod inference;
 mod limits;
 mod metrics;
-mod models;
+pub mod models;
 mod routes;
 
 use std::net::SocketAddr;

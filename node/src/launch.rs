@@ -122,7 +122,8 @@ async fn serve(config: &Config, listen: SocketAddr, node: &Arc<Node>, tasks: &Ta
         api_key: config.gateway.api_key.clone(),
         allowed_hosts: config.gateway.allowed_hosts.clone(),
         cors_origins: config.gateway.cors_origins.clone(),
-        ..gateway::Settings::new(listen)
+        listen,
+        ..gateway::Settings::default()
     };
     let gateway = Gateway::bind(settings, Arc::new(service)).await?;
     let url = gateway.url();
@@ -184,9 +185,9 @@ async fn found(config: &Config) -> Vec<Arc<dyn Backend>> {
         warn!(engine = candidate.kind.as_str(), %error, "the engine that was named does not answer");
     }
     for found in &detected {
-        info!(engine = found.backend.kind().as_str(), address = found.backend.address(), "engine found");
+        info!(engine = found.kind.as_str(), models = found.models.len(), "engine found");
     }
-    detected.into_iter().map(|found| Arc::new(found.backend) as Arc<dyn Backend>).collect()
+    detected.into_iter().map(|found| found.backend).collect()
 }
 
 fn candidate(engine: &config::Engine) -> Candidate {

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::inference::ServedModel;
 
 /// One model.
-pub(super) fn model(model: &ServedModel) -> Value {
+#[must_use]
+pub fn model(model: &ServedModel) -> Value {
     json!({
         "id": model.id.as_str(),
         "object": "model",
@@ -30,7 +31,8 @@ pub(super) fn model(model: &ServedModel) -> Value {
 }
 
 /// The list of them, by name.
-pub(super) fn list(mut models: Vec<ServedModel>) -> Value {
+#[must_use]
+pub fn list(mut models: Vec<ServedModel>) -> Value {
     models.sort_by(|a, b| a.id.cmp(&b.id));
     json!({ "object": "list", "data": models.iter().map(model).collect::<Vec<_>>() })
 }
