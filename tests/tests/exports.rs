@@ -20,10 +20,10 @@ async fn export(node: &Arc<Node>, lease: LeaseId) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_deal_holds_and_nothing_of_it_can_be_changed() {
     let deal = async {
-        let buyer = consumer(21, &[]).await;
-        let worker = provider(22, &buyer.listening().await.unwrap(), Script::default())
-            .await
-            .node;
+        let hub = consumer(21, &[]).await;
+        let at = hub.listening().await.unwrap();
+        let worker = provider(22, &at, Script::default()).await.node;
+        let buyer = consumer(23, &at).await;
         let mut happenings = worker.happenings();
         let mut lease = None;
         for _ in 0..2 {
