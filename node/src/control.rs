@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use infernet_protocol::JobId;
 use serde_json::{Value, json};
 
 use crate::ipc::{Answer, Control, Refusal};
 use crate::node::Node;
 use crate::service;
-use crate::store::Query;
+use crate::store;
 
 /// The node, as the command line controls it.
 #[derive(Debug)]
@@ -24,7 +23,11 @@ impl Controlled {
     /// Controls `node`.
     #[must_use]
     pub fn new(node: Arc<Node>, gateway: Option<String>) -> Self {
-        Self { node, gateway, began: Instant::now() }
+        Self {
+            node,
+            gateway,
+            began: Instant::now(),
+        }
     }
 }
 
@@ -36,7 +39,10 @@ impl Control for Controlled {
         let peers = node.peers().await.map_err(Refusal::new)?;
         let load = node.load();
         let own = node.ads().into_iter().find(|ad| ad.signer() == node.id());
-        let serves = own.iter().flat_map(|ad| ad.models.iter()).map(|model| model.id.to_string());
+        let serves = own
+            .iter()
+            .flat_map(|ad| ad.models.iter())
+            .map(|model| model.id.to_string());
         Ok(json!({
             "peer_id": node.id().peer_id(),
             "npub": node.id().npub(),
@@ -70,23 +76,21 @@ impl Control for Controlled {
     }
 
     async fn models(&self) -> Answer {
-        Ok(service::served(&self.node).iter().map(crate::gateway::models::model).collect::<Vec<_>>().into())
+        Ok(service::served(&self.node)
+            .iter()
+            .map(crate::gateway::models::model)
+            .collect::<Vec<_>>()
+            .into())
     }
 
     async fn receipts(&self, params: Value) -> Answer {
-        let query = Query::from_json(&params).map_err(Refusal::new)?;
-        let rows = self.node.store().rows(query).await.map_err(Refusal::new)?;
-        Ok(rows.iter().map(crate::store::ReceiptRow::to_json).collect::<Vec<_>>().into())
+        store::answer_receipts(self.node.store(), &params)
+            .await
+            .map_err(Refusal)
     }
 
     async fn export(&self, params: Value) -> Answer {
-        let job: JobId = params["job"]
-            .as_str()
-            .and_then(|text| text.parse().ok())
-            .ok_or_else(|| Refusal::new("`job` is not a job id"))?;
-        let deals = self.node.store().deals(job).await.map_err(Refusal::new)?;
-        let files = deals.iter().map(|deal| hex::encode(deal.export(&self.node.network)));
-        Ok(files.collect::<Vec<_>>().into())
+        store::answer_export(self.node.store(), &params).await.map_err(Refusal)
     }
 
     async fn stop(&self) -> Answer {
