@@ -1,0 +1,2 @@
+//! The model.
+pub(crate) mod weights;
