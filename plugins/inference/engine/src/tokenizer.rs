@@ -223,6 +223,3 @@ fn ids_by_text(tokens: &[String]) -> HashMap<&str, u32> {
     }
     ids
 }
-
-#[cfg(test)]
-mod tests;

@@ -12,7 +12,8 @@ use super::{Admission, EVENTS_PER_STEP, Event, Reason, Usage};
 use crate::decoder::Cache;
 use crate::error::GenerateError;
 use crate::model::Model;
-use crate::sampler::{Params, Sampler};
+use crate::params::Params;
+use crate::sampler::Sampler;
 use crate::text::{Flow, Holdback, Piece};
 
 /// Prompt tokens read in one step. Others wait for as long as this takes; larger chunks gain little on a CPU.
