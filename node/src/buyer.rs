@@ -143,17 +143,18 @@ pub enum BuyError {
     BrokenOff(Failure),
     /// Time is up.
     #[error("no answer within the deadline")]
-    Deadline,
+    Deadline {
+        /// Whether something was delivered.
+        delivered: bool,
+    },
 }
 
 /// Buys one answer and hands it to the consumer.
 pub(crate) async fn serve(node: Arc<Node>, purchase: Purchase, mut consumer: Consumer) {
     let mut tried = Tried::default();
-    let bought = tokio::select! {
-        biased;
-        bought = buy(&node, &purchase, &mut consumer, &mut tried) => bought,
-        () = tokio::time::sleep_until(purchase.deadline.into()) => Err(BuyError::Deadline),
-    };
+    let deadline = purchase.deadline.into();
+    let bought = tokio::time::timeout_at(deadline, buy(&node, &purchase, &mut consumer, &mut tried)).await;
+    let bought = bought.unwrap_or_else(|_| Err(BuyError::Deadline { delivered: consumer.has_begun() }));
     match bought {
         Ok(summary) => {
             consumer

@@ -211,7 +211,6 @@ fn addresses(kad: &mut Kad, peer: PeerId) -> Vec<Multiaddr> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
 

@@ -107,7 +107,6 @@ impl request_response::Codec for Codec {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use futures::io::Cursor;
 

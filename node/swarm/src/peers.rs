@@ -250,7 +250,6 @@ fn reach_v6(ip: Ipv6Addr) -> Reach {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
 

@@ -22,8 +22,9 @@ async fn frames_of_all_sizes_come_back_in_order_on_one_stream_over_tcp_and_quic(
         assert_eq!(stream.peer, there.id());
         let _echo = there.echo();
         let (mut reader, mut writer) = stream.split();
-        let frame =
-            |n: usize| vec![u8::try_from(n % 251).unwrap(); if n % 500 == 0 { MAX_FRAME } else { n * 7 % 3000 }];
+        let frame = |n: usize| {
+            vec![u8::try_from(n % 251).unwrap(); if n.is_multiple_of(500) { MAX_FRAME } else { n * 7 % 3000 }]
+        };
         let write = async {
             for n in 0..2000 {
                 writer.send_paced(frame(n)).await.unwrap();
