@@ -24,7 +24,11 @@ impl Controlled {
     /// Controls `node`.
     #[must_use]
     pub fn new(node: Arc<Node>, gateway: Option<String>) -> Self {
-        Self { node, gateway, began: Instant::now() }
+        Self {
+            node,
+            gateway,
+            began: Instant::now(),
+        }
     }
 }
 
@@ -36,7 +40,10 @@ impl Control for Controlled {
         let peers = node.peers().await.map_err(Refusal::new)?;
         let load = node.load();
         let own = node.ads().into_iter().find(|ad| ad.signer() == node.id());
-        let serves = own.iter().flat_map(|ad| ad.models.iter()).map(|model| model.id.to_string());
+        let serves = own
+            .iter()
+            .flat_map(|ad| ad.models.iter())
+            .map(|model| model.id.to_string());
         Ok(json!({
             "peer_id": node.id().peer_id(),
             "npub": node.id().npub(),
@@ -74,7 +81,9 @@ impl Control for Controlled {
     }
 
     async fn receipts(&self, params: Value) -> Answer {
-        store::answer_receipts(self.node.store(), &params).await.map_err(Refusal)
+        store::answer_receipts(self.node.store(), &params)
+            .await
+            .map_err(Refusal)
     }
 
     async fn export(&self, params: Value) -> Answer {
