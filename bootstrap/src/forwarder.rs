@@ -16,7 +16,7 @@ const ADS: usize = 8192;
 
 /// The memory of one network's gossip.
 #[derive(Debug)]
-pub(crate) struct Forwarder {
+pub struct Forwarder {
     network: Network,
     registry: Registry,
     admission: Admission,
@@ -26,7 +26,9 @@ pub(crate) struct Forwarder {
 }
 
 impl Forwarder {
-    pub(crate) fn new(network: Network) -> Self {
+    /// Remembers nothing yet.
+    #[must_use]
+    pub fn new(network: Network) -> Self {
         Self {
             network,
             registry: Registry::new(Limits { ads: ADS }),
@@ -37,7 +39,7 @@ impl Forwarder {
     }
 
     /// Judges a gossip message.
-    pub(crate) fn judge(&mut self, topic: &str, data: &[u8]) -> Verdict {
+    pub fn judge(&mut self, topic: &str, data: &[u8]) -> Verdict {
         let topic = if topic == self.network.capability_topic() {
             Topic::Capability
         } else {
@@ -59,7 +61,7 @@ impl Forwarder {
     }
 
     /// Answers a question for ads; `None` to one that cannot be read.
-    pub(crate) fn answer(&mut self, query: &[u8]) -> Option<Vec<u8>> {
+    pub fn answer(&mut self, query: &[u8]) -> Option<Vec<u8>> {
         let query: AdQuery = codec::from_slice(query).ok()?;
         let now = self.now().wall;
         let known: Vec<&Verified<CapabilityAd>> = match (&query.scope, &query.model) {
@@ -80,12 +82,13 @@ impl Forwarder {
     }
 
     /// Ads remembered.
-    pub(crate) fn ads(&self) -> usize {
+    #[must_use]
+    pub fn ads(&self) -> usize {
         self.registry.len()
     }
 
     /// Forgets what is over.
-    pub(crate) fn tick(&mut self) {
+    pub fn tick(&mut self) {
         let now = self.now();
         self.admission.tick(now);
         self.registry.expire(now.wall);

@@ -4,7 +4,6 @@
 //! nodes that cannot be reached. It neither buys nor sells, and no prompt goes through it unencrypted.
 
 mod arguments;
-mod forwarder;
 mod home;
 mod metrics;
 mod serve;

@@ -2,12 +2,10 @@
 
 use std::future::Future;
 use std::io::Write as _;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use infernet_protocol::Identity;
-use infernet_protocol::names::INFERENCE;
-use infernet_swarm::{Config, Event, EventReceiver, Exchange, Handle, Multiaddr, Role};
+use infernet_swarm::{Config, Handle, Multiaddr};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,12 +13,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::Arguments;
-use crate::forwarder::Forwarder;
 use crate::home::Home;
 use crate::metrics;
-
-/// Between two looks at what may be forgotten.
-const SWEEP: Duration = Duration::from_secs(10);
 
 /// Runs the node until it is told to stop.
 pub(crate) async fn serve(arguments: Arguments) -> Result<()> {
@@ -31,8 +25,8 @@ pub(crate) async fn serve(arguments: Arguments) -> Result<()> {
 
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
     tasks.spawn(event_loop.run(stop.clone()));
-    tasks.spawn(forward(
-        Forwarder::new(arguments.network.clone()),
+    tasks.spawn(infernet_bootstrap::forward(
+        arguments.network.clone(),
         events,
         swarm.clone(),
     ));
@@ -58,51 +52,11 @@ pub(crate) async fn serve(arguments: Arguments) -> Result<()> {
 }
 
 fn configure(arguments: &Arguments, identity: &Identity) -> Config {
-    let network = &arguments.network;
-    let mut config = Config::new(identity.secret(), network.as_str(), Role::Bootstrap);
+    let mut config = infernet_bootstrap::config(identity, &arguments.network);
     config.listen.clone_from(&arguments.listen);
     config.bootstrap.clone_from(&arguments.bootstrap);
     config.external.clone_from(&arguments.external);
-    config.topics = vec![network.capability_topic(), network.jobs_topic(INFERENCE)];
-    config.agent = concat!("infernet-bootstrap/", env!("CARGO_PKG_VERSION")).to_owned();
     config
-}
-
-/// Judges gossip and answers questions for ads until the swarm stops.
-async fn forward(mut forwarder: Forwarder, mut events: EventReceiver, swarm: Handle) {
-    let mut sweep = tokio::time::interval(SWEEP);
-    loop {
-        let event = tokio::select! {
-            event = events.recv() => event,
-            _ = sweep.tick() => {
-                forwarder.tick();
-                tracing::debug!(ads = forwarder.ads(), "remembered");
-                continue;
-            }
-        };
-        match event {
-            Some(Event::Gossip {
-                topic, data, ticket, ..
-            }) => {
-                let verdict = forwarder.judge(&topic, &data);
-                // An error says that the swarm has stopped, and so will the events.
-                let _stopped = swarm.judge(ticket, verdict).await;
-            }
-            Some(Event::Asked {
-                exchange: Exchange::Ad,
-                data,
-                reply,
-                ..
-            }) => {
-                if let Some(answer) = forwarder.answer(&data) {
-                    let _stopped = reply.send(answer.into()).await;
-                }
-            }
-            // It buys and sells nothing: dropped, an offer is answered by the end of the exchange.
-            Some(_) => {}
-            None => return,
-        }
-    }
 }
 
 /// The ready line: one shape for every program of this project.

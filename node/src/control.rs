@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use infernet_protocol::JobId;
 use serde_json::{Value, json};
 
+use crate::gateway::ServedModel;
 use crate::ipc::{Answer, Control, Refusal};
 use crate::node::Node;
 use crate::service;
-use crate::store::Query;
+use crate::store;
 
 /// The node, as the command line controls it.
 #[derive(Debug)]
@@ -70,27 +70,35 @@ impl Control for Controlled {
     }
 
     async fn models(&self) -> Answer {
-        Ok(service::served(&self.node).iter().map(crate::gateway::models::model).collect::<Vec<_>>().into())
+        Ok(service::served(&self.node).iter().map(model_row).collect())
     }
 
     async fn receipts(&self, params: Value) -> Answer {
-        let query = Query::from_json(&params).map_err(Refusal::new)?;
-        let rows = self.node.store().rows(query).await.map_err(Refusal::new)?;
-        Ok(rows.iter().map(crate::store::ReceiptRow::to_json).collect::<Vec<_>>().into())
+        store::answer_receipts(self.node.store(), &params).await.map_err(Refusal)
     }
 
     async fn export(&self, params: Value) -> Answer {
-        let job: JobId = params["job"]
-            .as_str()
-            .and_then(|text| text.parse().ok())
-            .ok_or_else(|| Refusal::new("`job` is not a job id"))?;
-        let deals = self.node.store().deals(job).await.map_err(Refusal::new)?;
-        let files = deals.iter().map(|deal| hex::encode(deal.export(&self.node.network)));
-        Ok(files.collect::<Vec<_>>().into())
+        store::answer_export(self.node.store(), &params).await.map_err(Refusal)
     }
 
     async fn stop(&self) -> Answer {
         self.node.tasks.shut_down();
         Ok(Value::Null)
     }
+}
+
+/// A model as a row of `infernet models`.
+fn model_row(model: &ServedModel) -> Value {
+    json!({
+        "model": model.id.as_str(),
+        "providers": model.providers,
+        "context": model.context,
+        "quantisations": model.quantisations,
+        "features": model.features.names().collect::<Vec<_>>(),
+        "price_input_microusd_per_mtok": model.price.input.0,
+        "price_output_microusd_per_mtok": model.price.output.0,
+        "price_request_microusd": model.price.request.0,
+        "ttft_ms": model.ttft_ms,
+        "tokens_per_second": model.tokens_per_second.map(f32::round),
+    })
 }

@@ -22,7 +22,9 @@
 
 mod ads;
 pub mod buyer;
+pub mod cli;
 mod clock;
+pub mod commands;
 pub mod config;
 pub mod control;
 mod engines;

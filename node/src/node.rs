@@ -186,6 +186,11 @@ impl Node {
         self.market.ads()
     }
 
+    /// Waits until so many providers of a model are known.
+    pub async fn until_served(&self, model: &ModelId, providers: usize) {
+        self.market.until_served(model, providers).await;
+    }
+
     /// How another node stands here.
     #[must_use]
     pub fn standing(&self, node: &NodeId) -> Standing {

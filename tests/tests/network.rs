@@ -33,7 +33,10 @@ async fn a_provider_that_fails_before_its_first_token_is_replaced() {
     in_time(async {
         let hub = consumer(11, &[]).await;
         let at = hub.listening().await.unwrap();
-        let bad = Script { fault: Some(Fault::Break(0)), ..Script::default() };
+        let bad = Script {
+            fault: Some(Fault::Break(0)),
+            ..Script::default()
+        };
         let _bad = provider(12, &at, bad).await;
         let good = provider(13, &at, Script::default()).await;
         let buyer = consumer(14, &at).await;
