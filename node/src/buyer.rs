@@ -143,17 +143,22 @@ pub enum BuyError {
     BrokenOff(Failure),
     /// Time is up.
     #[error("no answer within the deadline")]
-    Deadline,
+    Deadline {
+        /// Whether something was delivered.
+        delivered: bool,
+    },
 }
 
 /// Buys one answer and hands it to the consumer.
 pub(crate) async fn serve(node: Arc<Node>, purchase: Purchase, mut consumer: Consumer) {
     let mut tried = Tried::default();
-    let bought = tokio::select! {
-        biased;
-        bought = buy(&node, &purchase, &mut consumer, &mut tried) => bought,
-        () = tokio::time::sleep_until(purchase.deadline.into()) => Err(BuyError::Deadline),
-    };
+    let deadline = purchase.deadline.into();
+    let bought = tokio::time::timeout_at(deadline, buy(&node, &purchase, &mut consumer, &mut tried)).await;
+    let bought = bought.unwrap_or_else(|_| {
+        Err(BuyError::Deadline {
+            delivered: consumer.has_begun(),
+        })
+    });
     match bought {
         Ok(summary) => {
             consumer
@@ -211,6 +216,7 @@ async fn buy(
             return Err(BuyError::Failed(failure));
         }
         info!(provider = %lease.worker.short(), %failure, "going on with the next provider");
+        consumer.begin_anew();
         if !matches!(failure, Failure::Busy) {
             let (provider, why) = (lease.worker, failure.to_string());
             node.happenings.tell(|| Happening::WentOn { provider, why });
@@ -298,7 +304,7 @@ async fn receive(
                 consumer.head(Head {
                     status: head.status,
                     content_type: head.content_type.as_str().to_owned(),
-                })?;
+                });
             }
             ToBuyer::Data(data) => {
                 let bytes = Bytes::from(data.bytes.0);
@@ -306,7 +312,7 @@ async fn receive(
                     let after_us = receiving.elapsed_us();
                     node.happenings.tell(|| Happening::FirstToken { request, after_us });
                 }
-                if failed.is_none() && consumer.data(bytes).await.is_err() {
+                if failed.is_none() && consumer.data(bytes, receiving.is_worth_telling()).await.is_err() {
                     failed = Some(Failure::Cancelled);
                     line.send(&[Cancel { request }.into()]).await?;
                 }
@@ -421,6 +427,15 @@ impl Receiving {
             },
             began: Instant::now(),
             first: None,
+        }
+    }
+
+    /// Whether the consumer gains from what came: a first token, and not only an engine's greeting.
+    fn is_worth_telling(&self) -> bool {
+        match &self.watch {
+            Some((ContentType::EventStream, watch)) => watch.seen().text_bytes > 0 || watch.seen().finish.is_some(),
+            // An answer that is not streamed is told when it is whole.
+            _ => false,
         }
     }
 

@@ -13,7 +13,7 @@ use std::str::FromStr;
 use infernet_protocol::auction::Policy;
 use infernet_protocol::{MicroUsd, Network, Price};
 
-pub use keys::{KEYS, Key};
+pub use keys::{KEYS, Key, PRICE_CAP_KEYS, PRICE_KEYS};
 pub use layers::{Environment, Origin, Overrides, Raw, Setting};
 
 use crate::home::{Home, HomeError};
@@ -295,11 +295,11 @@ pub fn load(home: &Home, environment: &Environment, flags: &Overrides) -> Result
             model: values.optional("provider.model")?,
             slots: values.positive("provider.slots")?,
             stranger_slots: values.parse("provider.stranger_slots")?,
-            price: price(keys::PRICE)?,
+            price: price(keys::PRICE_KEYS)?,
         },
         consumer: Consumer {
             policy: values.parse("consumer.policy")?,
-            price_cap: price(keys::PRICE_CAP)?,
+            price_cap: price(keys::PRICE_CAP_KEYS)?,
         },
         gateway: values.gateway()?,
         metrics: values.address("metrics.listen")?,

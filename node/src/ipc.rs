@@ -55,9 +55,9 @@ pub trait Control: Send + Sync + 'static {
     async fn peers(&self) -> Answer;
     /// What the network serves.
     async fn models(&self) -> Answer;
-    /// Rows of the ledger; `params` is a `store::Query`.
+    /// Rows of the ledger, as `store::answer_receipts` gives them.
     async fn receipts(&self, params: Value) -> Answer;
-    /// The exported leases of `params.job`, as hex.
+    /// Exported leases, as `store::answer_export` gives them.
     async fn export(&self, params: Value) -> Answer;
     /// Asks the node to end.
     async fn stop(&self) -> Answer;

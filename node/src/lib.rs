@@ -22,13 +22,18 @@
 
 mod ads;
 pub mod buyer;
+pub mod cli;
 mod clock;
+pub mod commands;
 pub mod config;
+pub mod control;
 mod engines;
+pub mod gateway;
 pub mod happenings;
 pub mod home;
 pub mod identity;
 pub mod ipc;
+pub mod launch;
 mod leases;
 mod line;
 mod market;
@@ -38,6 +43,7 @@ pub mod out;
 mod provider;
 mod recovery;
 pub mod runtime;
+pub mod service;
 pub mod store;
 mod worker;
 

@@ -344,7 +344,18 @@ impl Market {
         });
     }
 
-    /// Models that are served and by whom, for people and programs.
+    /// Waits until so many providers of a model are known.
+    pub(crate) async fn until_served(&self, model: &ModelId, providers: usize) {
+        loop {
+            let learned = self.learned.notified();
+            if self.state().registry.serving(model, clock::wall()).count() >= providers {
+                return;
+            }
+            learned.await;
+        }
+    }
+
+    /// Whether anybody is known to serve a model.
     pub(crate) fn serving(&self, model: &ModelId) -> bool {
         let state = self.state();
         state.registry.serving(model, clock::wall()).next().is_some()

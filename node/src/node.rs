@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use infernet_inference::Backend;
-use infernet_protocol::capability::{ADDRESSES, Address};
+use infernet_protocol::capability::{ADDRESSES, Address, CapabilityAd};
 use infernet_protocol::codec::{List, Text};
-use infernet_protocol::market::worker;
+use infernet_protocol::market::worker::{self, Load};
 use infernet_protocol::names::INFERENCE;
 use infernet_protocol::receipt::JobReceipt;
-use infernet_protocol::reputation::Service;
+use infernet_protocol::reputation::{Service, Standing};
 use infernet_protocol::stream::frames::{FailCode, WorkerFrame};
-use infernet_protocol::{Identity, Network, Price, Verified};
+use infernet_protocol::{Identity, LeaseId, ModelId, Network, NodeId, Price, Verified};
 use infernet_swarm::{Handle, Multiaddr, PeerInfo, Role};
 use tokio::sync::broadcast;
 use tracing::info;
@@ -180,9 +180,44 @@ impl Node {
         self.swarm.peers().await
     }
 
+    /// Ads that are known, its own first.
+    #[must_use]
+    pub fn ads(&self) -> Vec<Verified<CapabilityAd>> {
+        self.market.ads()
+    }
+
+    /// Waits until so many providers of a model are known.
+    pub async fn until_served(&self, model: &ModelId, providers: usize) {
+        self.market.until_served(model, providers).await;
+    }
+
+    /// How another node stands here.
+    #[must_use]
+    pub fn standing(&self, node: &NodeId) -> Standing {
+        self.market.standing(node)
+    }
+
+    /// What it has on as a provider.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        self.provider.load()
+    }
+
+    /// Live leases that it bought.
+    #[must_use]
+    pub fn leases(&self) -> Vec<(LeaseId, NodeId, ModelId)> {
+        self.leases.list()
+    }
+
+    /// What it keeps.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Its key's public half.
     #[must_use]
-    pub fn id(&self) -> infernet_protocol::NodeId {
+    pub fn id(&self) -> NodeId {
         self.identity.node()
     }
 

@@ -177,13 +177,6 @@ pub fn executor() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-/// The clock of this machine.
-#[must_use]
-pub fn unix_now() -> infernet_protocol::UnixMillis {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    infernet_protocol::UnixMillis(since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
-}
-
 /// What asked the process to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {

@@ -13,8 +13,9 @@
 //! - `committer`  the one thread: group commit, snapshots, index
 //! - `index`      the journal arranged for questions, on `trees` (sled or maps)
 //! - `recovered`  leases and books as a start finds them
-//! - `rows`       the ledger as a person reads it
+//! - `rows`       the ledger as a person reads it; `answers` gives it to the command line
 
+mod answers;
 mod committer;
 mod disk;
 mod index;
@@ -31,14 +32,15 @@ use std::sync::Arc;
 
 use infernet_protocol::{JobId, Network};
 
+use crate::clock;
 use crate::home::{self, HomeError, LockedHome};
-use crate::runtime;
 use committer::{Committer, SNAPSHOTS, read_snapshot};
 use disk::Disk;
 use index::Index;
 use journal::{Damage, Journal, Position, ReplayError};
 use trees::{IndexError, Trees};
 
+pub use answers::{answer_export, answer_receipts};
 pub use committer::Written;
 pub use record::{LeaseOpened, LeaseUsed, PEERS_KEPT, Record, RequestDropped, RequestMade, Side, Unreceipted};
 pub use recovered::{OpenLease, Recovered, Repair, StoredDeal};
@@ -107,7 +109,7 @@ pub enum StoreError {
 
 impl StoreError {
     fn io(what: &'static str, path: PathBuf, error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::StorageFull || error.kind() == io::ErrorKind::QuotaExceeded {
+        if is_full(&error) {
             Self::DiskFull(path)
         } else {
             Self::Io { what, path, error }
@@ -139,7 +141,7 @@ impl Store {
         let paths = Paths::of(home, network)?;
         let mut repairs = Vec::new();
         let (index, journal) = open_both(&paths, &disk, &mut repairs)?;
-        let mut recovered = match caught(|| recover(&index, network)) {
+        let (index, journal, mut recovered) = match caught(|| recover(&index, network)) {
             Ok(recovered) => (index, journal, recovered),
             Err(error) => {
                 // The journal is the truth: whatever the index says wrongly, it is made again once.
@@ -150,18 +152,14 @@ impl Store {
                 (index, journal, recovered)
             }
         };
-        let snapshots = SNAPSHOTS.map(|name| read_snapshot(&paths.data.join(name), &mut repairs));
-        let [reputation, peers] = snapshots;
-        recovered.2.reputation = reputation.and_then(|record| match record {
-            Record::Reputation(bytes) => Some(bytes),
-            _ => None,
-        });
-        recovered.2.peers = peers.map_or_else(Vec::new, |record| match record {
-            Record::Peers(peers) => peers,
-            _ => Vec::new(),
-        });
-        recovered.2.repairs.splice(0..0, repairs);
-        let (index, journal, recovered) = recovered;
+        let [reputation, peers] = SNAPSHOTS.map(|name| read_snapshot(&paths.data.join(name), &mut repairs));
+        if let Some(Record::Reputation(bytes)) = reputation {
+            recovered.reputation = Some(bytes);
+        }
+        if let Some(Record::Peers(peers)) = peers {
+            recovered.peers = peers;
+        }
+        recovered.repairs.splice(0..0, repairs);
         let committer = Committer::start(home.clone(), paths, disk, journal, index)?;
         let store = Self {
             network: network.clone(),
@@ -177,6 +175,12 @@ impl Store {
             network: network.clone(),
             committer: Arc::new(Committer::in_memory()),
         }
+    }
+
+    /// The network whose messages it keeps.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// Writes a record behind all earlier ones. When this returns the record outlives the process, and after the next
@@ -374,7 +378,7 @@ fn recover(index: &Index, network: &Network) -> Result<Recovered, IndexError> {
         ad_sequence: index.ad_sequence()?,
         ..Recovered::default()
     };
-    for found in index.open_leases(runtime::unix_now())? {
+    for found in index.open_leases(clock::wall())? {
         match recovered::open_lease(&found, network) {
             Ok(lease) => recovered.leases.push(lease),
             Err(why) => recovered.repairs.push(Repair::Lease {
@@ -386,6 +390,10 @@ fn recover(index: &Index, network: &Network) -> Result<Recovered, IndexError> {
         }
     }
     Ok(recovered)
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {

@@ -1,7 +1,7 @@
 //! Harness and cross-crate tests of Infernet.
 //!
-//! ```text
-//!   sim    many buyers and workers on the real state machines, on a simulated network, from one seed
-//! ```
+//! `network` puts whole networks of real nodes on loopback inside one process; `sim` runs the pure state machines in a
+//! seeded simulation. The rings that use them are in `tests/`.
 
+pub mod network;
 pub mod sim;

@@ -15,6 +15,8 @@ use crate::leases::Lease;
 
 /// Chunks that wait for a consumer that reads slowly; beyond it the provider is back-pressured.
 const CHUNKS: usize = 32;
+/// Bytes of an answer that are held before anything is told; an answer that is not streamed fits as a rule.
+const HELD: usize = 1024 * 1024;
 
 /// How an answer begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,24 +98,31 @@ pub struct Answer {
     pub said: mpsc::Receiver<Said>,
 }
 
-/// The spine's end.
+/// The spine's end. What a provider says before its first token is held here, so that another can begin anew.
 #[derive(Debug)]
 pub(crate) struct Consumer {
     head: Option<oneshot::Sender<Result<(Head, Chosen), BuyError>>>,
     said: mpsc::Sender<Said>,
     chosen: Option<Chosen>,
+    held_head: Option<Head>,
+    held: Vec<Bytes>,
+    held_bytes: usize,
 }
 
 /// Both ends.
 pub(crate) fn pair() -> (Consumer, Answer) {
     let (head, head_receiver) = oneshot::channel();
     let (said, said_receiver) = mpsc::channel(CHUNKS);
+    let consumer = Consumer {
+        head: Some(head),
+        said,
+        chosen: None,
+        held_head: None,
+        held: Vec::new(),
+        held_bytes: 0,
+    };
     (
-        Consumer {
-            head: Some(head),
-            said,
-            chosen: None,
-        },
+        consumer,
         Answer {
             head: head_receiver,
             said: said_receiver,
@@ -137,17 +146,43 @@ impl Consumer {
         self.head.is_none()
     }
 
-    /// The engine has begun.
-    pub(crate) fn head(&mut self, head: Head) -> Result<(), Gone> {
-        match (self.head.take(), &self.chosen) {
-            (Some(sender), Some(chosen)) => sender.send(Ok((head, chosen.clone()))).map_err(|_| Gone),
-            _ => Ok(()),
-        }
+    /// Forgets what a provider said that then failed.
+    pub(crate) fn begin_anew(&mut self) {
+        (self.held_head, self.held_bytes) = (None, 0);
+        self.held.clear();
     }
 
-    /// Bytes of the answer; waits while the consumer reads slowly.
-    pub(crate) async fn data(&mut self, bytes: Bytes) -> Result<(), Gone> {
+    /// The engine has begun.
+    pub(crate) fn head(&mut self, head: Head) {
+        self.held_head = Some(head);
+    }
+
+    /// Bytes of the answer. They are held until something was worth telling; then it waits while the consumer reads
+    /// slowly.
+    pub(crate) async fn data(&mut self, bytes: Bytes, worth_telling: bool) -> Result<(), Gone> {
+        if !self.has_begun() {
+            self.held_bytes += bytes.len();
+            self.held.push(bytes);
+            return if worth_telling || self.held_bytes > HELD {
+                self.release().await
+            } else {
+                Ok(())
+            };
+        }
         self.said.send(Said::Data(bytes)).await.map_err(|_| Gone)
+    }
+
+    /// Tells the consumer what was held.
+    async fn release(&mut self) -> Result<(), Gone> {
+        if let (Some(head), Some(chosen)) = (self.held_head.take(), &self.chosen)
+            && let Some(sender) = self.head.take()
+        {
+            sender.send(Ok((head, chosen.clone()))).map_err(|_| Gone)?;
+        }
+        for bytes in std::mem::take(&mut self.held) {
+            self.said.send(Said::Data(bytes)).await.map_err(|_| Gone)?;
+        }
+        Ok(())
     }
 
     /// Ready when the consumer went away.
@@ -155,7 +190,10 @@ impl Consumer {
         self.said.closed().await;
     }
 
-    pub(crate) async fn finish(self, summary: Summary) {
+    pub(crate) async fn finish(mut self, summary: Summary) {
+        if self.release().await.is_err() {
+            return;
+        }
         self.over(Ok(summary)).await;
     }
 

@@ -35,6 +35,16 @@ impl Key {
         format!("INFERNET_{}", self.name.replace('.', "_").to_uppercase())
     }
 
+    /// The default as it would stand in `config.toml`.
+    #[must_use]
+    pub fn example(&self) -> String {
+        match self.shape {
+            Shape::Many => "[]".to_owned(),
+            _ if self.default.parse::<u64>().is_ok() || self.default.parse::<bool>().is_ok() => self.default.to_owned(),
+            _ => format!("\"{}\"", self.default),
+        }
+    }
+
     const fn new(name: &'static str, default: &'static str, about: &'static str) -> Self {
         Self {
             name,
@@ -62,13 +72,13 @@ impl Key {
 }
 
 /// The parts of a provider's price: micro-USD per million input tokens, per million output tokens, per request.
-pub(super) const PRICE: [&str; 3] = [
+pub const PRICE_KEYS: [&str; 3] = [
     "provider.price_input_microusd_per_mtok",
     "provider.price_output_microusd_per_mtok",
     "provider.price_request_microusd",
 ];
 /// The parts of the most that a consumer pays.
-pub(super) const PRICE_CAP: [&str; 3] = [
+pub const PRICE_CAP_KEYS: [&str; 3] = [
     "consumer.cap_input_microusd_per_mtok",
     "consumer.cap_output_microusd_per_mtok",
     "consumer.cap_request_microusd",
@@ -126,13 +136,21 @@ pub const KEYS: &[Key] = &[
         "4",
         "how many of them one unknown buyer may hold",
     ),
-    Key::new(PRICE[0], "0", "asked per million input tokens, in micro-USD"),
-    Key::new(PRICE[1], "0", "asked per million output tokens, in micro-USD"),
-    Key::new(PRICE[2], "0", "asked per request, in micro-USD"),
+    Key::new(PRICE_KEYS[0], "0", "asked per million input tokens, in micro-USD"),
+    Key::new(PRICE_KEYS[1], "0", "asked per million output tokens, in micro-USD"),
+    Key::new(PRICE_KEYS[2], "0", "asked per request, in micro-USD"),
     Key::new("consumer.policy", "balanced", "cheapest, balanced, fastest or trusted").or(&["INFERNET_POLICY"]),
-    Key::new(PRICE_CAP[0], "0", "most paid per million input tokens, in micro-USD"),
-    Key::new(PRICE_CAP[1], "0", "most paid per million output tokens, in micro-USD"),
-    Key::new(PRICE_CAP[2], "0", "most paid per request, in micro-USD"),
+    Key::new(
+        PRICE_CAP_KEYS[0],
+        "0",
+        "most paid per million input tokens, in micro-USD",
+    ),
+    Key::new(
+        PRICE_CAP_KEYS[1],
+        "0",
+        "most paid per million output tokens, in micro-USD",
+    ),
+    Key::new(PRICE_CAP_KEYS[2], "0", "most paid per request, in micro-USD"),
     Key::new("gateway.listen", "127.0.0.1:46338", "address of the local API, or off").or(&["INFERNET_GATEWAY"]),
     Key::new("gateway.api_key", "", "key that callers of the local API must send").secret(),
     Key::new("gateway.allowed_hosts", "", "further host names of the local API").many(),

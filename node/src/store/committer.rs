@@ -17,7 +17,7 @@ use super::index::Index;
 use super::journal::{self, AppendError, Journal, Position};
 use super::record::{Record, SNAPSHOT_BYTES};
 use super::trees::Trees;
-use super::{Paths, Repair, StoreError, failed};
+use super::{Paths, Repair, StoreError, failed, is_full};
 use crate::home::{self, LockedHome};
 
 /// What nobody waits for is synced after this long.
@@ -57,6 +57,8 @@ struct State {
     /// When the disk was last found to be full.
     full_since: Option<Instant>,
     broken: Option<String>,
+    /// The thread has nothing to do and no time to wake up at.
+    asleep: bool,
     stop: bool,
 }
 
@@ -99,6 +101,7 @@ impl Shared {
                 snapshots: [const { None }; SNAPSHOTS.len()],
                 full_since: None,
                 broken: None,
+                asleep: false,
                 stop: false,
             }),
             wake: Condvar::new(),
@@ -173,8 +176,7 @@ impl Committer {
                 progress.durable = written;
                 progress.applied = written;
             });
-        } else if written == state.wanted + 1 {
-            // The first one since the last commit: the thread may be asleep without a time to wake up at.
+        } else if state.asleep {
             self.shared.wake.notify_one();
         }
         Ok(Written(written))
@@ -201,7 +203,7 @@ impl Committer {
             return Err(StoreError::Broken("there is no journal".to_owned()));
         };
         let mut result = journal.append(record);
-        if matches!(result, Err(AppendError::Refused(_))) {
+        if matches!(&result, Err(AppendError::Refused(error)) if is_full(error)) {
             state.full_since = Some(Instant::now());
             if !record.is_new_work() && disk.release(&reserve) {
                 result = journal.append(record);
@@ -339,9 +341,7 @@ impl<'a> Thread<'a> {
         let mut state = self.shared.lock();
         let mut idle = false;
         loop {
-            let asked = state.wanted > self.durable || state.wanted_index > self.durable;
-            let behind = state.wanted_index > self.shared.progress.borrow().applied;
-            if asked || behind || state.stop || idle {
+            if state.wanted > self.durable || state.wanted_index > self.durable || state.stop || idle {
                 break;
             }
             let dirty = state.appended > self.durable || self.since_checkpoint > 0;
@@ -354,7 +354,10 @@ impl<'a> Thread<'a> {
                 idle = timeout.timed_out();
                 state
             } else {
-                self.shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner)
+                state.asleep = true;
+                let mut state = self.shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.asleep = false;
+                state
             };
         }
         let journal = state.journal.as_ref();

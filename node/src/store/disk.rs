@@ -7,6 +7,9 @@ use std::path::Path;
 
 use crate::home;
 
+/// Small enough to be read whole when a segment must be repaired.
+const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+
 /// A disk. The real one is `Real`.
 pub(super) trait Disk: std::fmt::Debug + Send + Sync {
     /// Writes all of `bytes` at `offset`.
@@ -17,6 +20,11 @@ pub(super) trait Disk: std::fmt::Debug + Send + Sync {
 
     /// Claims `length` bytes under `path`, to be given back when the disk is full.
     fn reserve(&self, path: &Path, length: usize) -> io::Result<()>;
+
+    /// A segment is closed above this size.
+    fn segment_bytes(&self) -> u64 {
+        SEGMENT_BYTES
+    }
 
     /// Gives the reserve back. Whether there was one.
     fn release(&self, path: &Path) -> bool;

@@ -27,8 +27,6 @@ pub(super) const HEADER_BYTES: u64 = 16;
 const PREFIX_BYTES: usize = 8;
 /// Largest payload: a lease with three envelopes of full size, and their fields.
 const PAYLOAD_BYTES: usize = 64 * 1024;
-/// A segment is closed above this size: small enough to be read whole when it must be repaired.
-pub(super) const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 /// Read at once when records are replayed; a multiple of the largest record.
 const WINDOW_BYTES: usize = 16 * PAYLOAD_BYTES;
 
@@ -116,6 +114,8 @@ impl Journal {
             .map_err(failed("open", &path))?;
         let bytes = read_whole(&file).map_err(failed("read", &path))?;
         let durable_here = match durable.segment.cmp(&last) {
+            // Nothing is known of a journal from its start on, not even its header.
+            _ if durable <= Position::START => 0,
             std::cmp::Ordering::Less => 0,
             std::cmp::Ordering::Equal => durable.offset,
             std::cmp::Ordering::Greater => u64::MAX,
@@ -202,7 +202,7 @@ impl Journal {
 
     /// Whether the segment has grown to its size.
     pub(super) fn is_due(&self) -> bool {
-        self.length >= SEGMENT_BYTES
+        self.length >= self.disk.segment_bytes()
     }
 
     /// Goes on in a new segment. Everything in the old one must be synced.

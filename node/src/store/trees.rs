@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// sled's cache; its own default of 1 GB would be most of a small node.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How often, and after what pause each time, a database that is just being closed is tried again.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// One tree. The names are on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,12 +63,22 @@ pub(super) enum Trees {
 impl Trees {
     /// On disk. A damaged database may make sled panic, so this is called where a panic is caught.
     pub(super) fn on_disk(path: &Path) -> Result<Self, IndexError> {
-        let db = sled::Config::new()
+        let config = sled::Config::new()
             .path(path)
             .cache_capacity(CACHE_BYTES)
             // Flushed where the journal's place is written, and at no other time: an idle node does nothing.
-            .flush_every_ms(None)
-            .open()?;
+            .flush_every_ms(None);
+        let mut tries = 0;
+        let db = loop {
+            match config.open() {
+                // The home is ours alone, so the lock is that of a store of this process which is just being closed.
+                Err(sled::Error::Io(error)) if tries < LOCK_TRIES && error.to_string().contains("lock") => {
+                    tries += 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                opened => break opened?,
+            }
+        };
         let trees = TREES
             .iter()
             .map(|(_, name)| db.open_tree(name))

@@ -211,7 +211,6 @@ fn addresses(kad: &mut Kad, peer: PeerId) -> Vec<Multiaddr> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
 
@@ -239,7 +238,7 @@ mod tests {
         assert!(!is_key(&RecordKey::new(&[0; 34])));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn records_of_others_are_counted_and_forgotten_in_time() {
         let (mut kad, mut dht, peer, now) = (kad(), Dht::default(), PeerId::random(), Instant::now());
         let taken = (0..600)

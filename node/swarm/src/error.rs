@@ -15,7 +15,7 @@ pub enum Error {
     #[error("the identity is not a secp256k1 secret; restore it from its backup or run `infernet init`")]
     Secret,
     /// The network's name cannot stand in a protocol id.
-    #[error("network name `{name}` is not 1 to {max} of a-z, 0-9, `-` and `_`; choose another with `--network`")]
+    #[error("network name `{name}` is not 1 to {max} of a-z, 0-9 and `-`; choose another with `--network`")]
     NetworkName {
         /// The name as given.
         name: String,

@@ -9,6 +9,8 @@ use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use libp2p::StreamProtocol;
 use libp2p::request_response;
 
+use crate::gossip::MAX_GOSSIP;
+
 /// Which exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Exchange {
@@ -27,10 +29,10 @@ impl Exchange {
         }
     }
 
-    /// Longest answer in bytes. Ads come as a list of up to sixteen of the longest; a bid is one message.
+    /// Longest answer in bytes. Ads come as a list of up to 32, each as long as gossip allows; a bid is one message.
     pub const fn max_answer(self) -> usize {
         match self {
-            Self::Ad => 256 * 1024,
+            Self::Ad => 32 * (MAX_GOSSIP + 1024),
             Self::Offer => 32 * 1024,
         }
     }
@@ -105,7 +107,6 @@ impl request_response::Codec for Codec {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use futures::io::Cursor;
 

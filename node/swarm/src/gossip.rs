@@ -269,7 +269,6 @@ impl Judgments {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
 
@@ -297,7 +296,7 @@ mod tests {
         );
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_is_not_judged_in_time_falls_due_once_and_in_order() {
         let (mut judgments, peer) = (Judgments::default(), PeerId::random());
         let start = Instant::now();
@@ -314,7 +313,7 @@ mod tests {
         assert_eq!(judgments.next_due(), None);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_incident_costs_a_peer_only_so_much() {
         let (mut judgments, peer, now) = (Judgments::default(), PeerId::random(), Instant::now());
         let held = (0..100).filter(|_| judgments.punish(peer, now)).count();

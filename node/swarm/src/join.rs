@@ -115,11 +115,10 @@ fn spread(wait: Duration) -> Duration {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_address_is_dialled_ever_more_patiently_until_it_answers() {
         let mut now = Instant::now();
         let address: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
@@ -148,7 +147,7 @@ mod tests {
         );
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_address_of_our_own_is_given_up() {
         let now = Instant::now();
         let mut join = Join::new(&["/ip4/127.0.0.1/tcp/1".parse().unwrap()], now);

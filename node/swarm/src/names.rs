@@ -25,7 +25,7 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) fn new(network: &str) -> Result<Self, Error> {
-        let well_formed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'_';
+        let well_formed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
         if network.is_empty() || network.len() > NETWORK_NAME || !network.bytes().all(well_formed) {
             return Err(Error::NetworkName {
                 name: network.to_owned(),
@@ -48,7 +48,6 @@ impl Names {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
 

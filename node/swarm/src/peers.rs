@@ -217,6 +217,13 @@ pub(crate) fn reach(address: &Multiaddr) -> Reach {
     }
 }
 
+/// Those of `addresses` that reach as far as any of them: what can be told to anybody without telling of a home network.
+pub(crate) fn furthest(mut addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    let best = addresses.iter().map(reach).max();
+    addresses.retain(|address| Some(reach(address)) == best);
+    addresses
+}
+
 fn reach_v4(ip: Ipv4Addr) -> Reach {
     let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
     if ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() {
@@ -243,7 +250,6 @@ fn reach_v6(ip: Ipv6Addr) -> Reach {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 mod tests {
     use super::*;
 
@@ -265,6 +271,24 @@ mod tests {
         for (address, expected) in cases {
             assert_eq!(reach(&address.parse().unwrap()), expected, "{address}");
         }
+    }
+
+    #[test]
+    fn only_the_addresses_of_the_furthest_reach_are_told() {
+        let addresses = [
+            "/ip4/10.0.0.1/tcp/1",
+            "/ip4/8.8.8.8/tcp/1",
+            "/ip4/127.0.0.1/tcp/1",
+            "/dns/a.example/tcp/1",
+        ];
+        let mut addresses: Vec<Multiaddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        assert_eq!(
+            furthest(addresses.clone()),
+            [addresses[1].clone(), addresses[3].clone()]
+        );
+        addresses.truncate(1);
+        assert_eq!(furthest(addresses.clone()), addresses);
+        assert!(furthest(Vec::new()).is_empty());
     }
 
     #[test]

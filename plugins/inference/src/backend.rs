@@ -59,7 +59,11 @@ impl Model {
     pub fn named(name: &str) -> Option<Self> {
         let stem = name.strip_suffix(".gguf").unwrap_or(name);
         let is_path = stem.len() < name.len() || name.starts_with(['/', '.', '~', '\\']) || name.get(1..2) == Some(":");
-        let public = if is_path { stem.rsplit(['/', '\\']).next().unwrap_or(stem) } else { name };
+        let public = if is_path {
+            stem.rsplit(['/', '\\']).next().unwrap_or(stem)
+        } else {
+            name
+        };
         Some(Self {
             id: ModelId::new(&public.replace(' ', "-")).ok()?,
             name: name.to_owned(),

@@ -346,6 +346,7 @@ async fn describe(backend: &OpenAiBackend, list: List) -> Vec<Model> {
         let model = Model::named(&listed.id)?;
         Some(Model {
             context: listed.max_model_len,
+            quantisation: listed.meta.and_then(|meta| meta.ftype).map(|kind| kind.to_lowercase()),
             features: base,
             ..model
         })

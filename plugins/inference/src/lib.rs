@@ -20,6 +20,8 @@ pub mod allow;
 pub mod backend;
 pub mod contract;
 pub mod detect;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod json;
 pub mod openai;
 pub mod request;
@@ -32,6 +34,8 @@ pub use backend::{
     Answer, Backend, BackendError, ContentType, Continuation, Counted, Endpoint, Job, Model, Piece, Usage,
 };
 pub use detect::BackendKind;
+#[cfg(feature = "embedded")]
+pub use embedded::EmbeddedBackend;
 pub use openai::OpenAiBackend;
 pub use request::{Request, RequestError};
 pub use scripted::ScriptedBackend;

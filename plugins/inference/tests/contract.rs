@@ -5,7 +5,7 @@
 mod replay;
 
 use infernet_inference::contract::{Idle, Subject, check};
-use infernet_inference::scripted::{Counts, Reply, Script};
+use infernet_inference::scripted::{Counts, Fault, Reply, Script};
 use infernet_inference::{BackendKind, OpenAiBackend, ScriptedBackend};
 use tokio::sync::watch;
 
@@ -66,6 +66,39 @@ async fn a_server_behind_the_openai_backend_keeps_it() {
     assert!(scripted.counts().cancelled >= 1);
 }
 
+#[cfg(feature = "embedded")]
+mod embedded {
+    use std::time::Duration;
+
+    use infernet_inference::EmbeddedBackend;
+
+    use super::*;
+
+    struct Engine(EmbeddedBackend);
+
+    #[async_trait::async_trait]
+    impl Idle for Engine {
+        async fn idle(&self) {
+            // The engine's thread has no event for its own rest.
+            while self.0.in_flight() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_embedded_engine_keeps_it() {
+        let backend = EmbeddedBackend::demo(4).unwrap();
+        check(Subject {
+            backend: &backend,
+            engine: &Engine(backend.clone()),
+            counts: true,
+        })
+        .await
+        .unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_backend_that_breaks_it_is_found_out() {
     for (script, clause) in [
@@ -85,10 +118,10 @@ async fn a_backend_that_breaks_it_is_found_out() {
         ),
         (
             Script {
-                reply: Reply::Text("x\u{fffd} y z".into()),
+                fault: Some(Fault::Break(5)),
                 ..script()
             },
-            "text is not cut",
+            "a streamed chat",
         ),
     ] {
         let backend = ScriptedBackend::new(script);

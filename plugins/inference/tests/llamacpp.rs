@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
+use infernet_inference::BackendKind;
 use infernet_inference::contract::{Idle, Subject, check};
 use infernet_inference::detect::{Candidate, probe};
-use infernet_inference::BackendKind;
 use serde_json::Value;
 
 /// llama.cpp tells at `/slots` what runs.
@@ -17,7 +17,15 @@ struct Slots(reqwest::Client, String);
 impl Idle for Slots {
     async fn idle(&self) {
         loop {
-            let slots = self.0.get(format!("{}/slots", self.1)).send().await.unwrap().bytes().await.unwrap();
+            let slots = self
+                .0
+                .get(format!("{}/slots", self.1))
+                .send()
+                .await
+                .unwrap()
+                .bytes()
+                .await
+                .unwrap();
             let slots: Vec<Value> = serde_json::from_slice(&slots).unwrap();
             if slots.iter().all(|slot| slot["is_processing"] == false) {
                 return;
@@ -31,12 +39,33 @@ impl Idle for Slots {
 #[tokio::test]
 async fn a_real_server_keeps_the_contract() {
     let address = std::env::var("INFERNET_TEST_LLAMACPP").expect("INFERNET_TEST_LLAMACPP names a llama.cpp server");
-    let candidate = Candidate { kind: BackendKind::OpenAi, address: address.clone(), api_key: None, named: true };
+    let candidate = Candidate {
+        kind: BackendKind::OpenAi,
+        address: address.clone(),
+        api_key: None,
+        named: true,
+    };
     let detected = probe(&candidate).await.unwrap();
-    assert_eq!((detected.kind, detected.backend.name()), (BackendKind::LlamaCpp, "llamacpp"));
+    assert_eq!(
+        (detected.kind, detected.backend.name()),
+        (BackendKind::LlamaCpp, "llamacpp")
+    );
     let model = &detected.models[0];
-    assert!(model.slots.is_some() && model.context.is_some() && model.quantisation.is_some(), "{model:?}");
-    assert!(!model.id.as_str().contains('/'), "a path of this machine is no model's name: {}", model.id);
+    assert!(
+        model.slots.is_some() && model.context.is_some() && model.quantisation.is_some(),
+        "{model:?}"
+    );
+    assert!(
+        !model.id.as_str().contains('/'),
+        "a path of this machine is no model's name: {}",
+        model.id
+    );
     let engine = Slots(reqwest::Client::new(), address);
-    check(Subject { backend: &*detected.backend, engine: &engine, counts: true }).await.unwrap();
+    check(Subject {
+        backend: &*detected.backend,
+        engine: &engine,
+        counts: true,
+    })
+    .await
+    .unwrap();
 }

@@ -3,12 +3,11 @@
 use infernet_protocol::auction::{OPEN_TO_ALL, draw, open_threshold};
 use infernet_protocol::codec::{Blob, Wire, from_slice, to_vec};
 use infernet_protocol::identity::tagged_hash;
-use infernet_protocol::receipt::chain;
+use infernet_protocol::market::gossip::Settled;
+use infernet_protocol::receipt::{Countersign, JobReceipt, chain};
 use infernet_protocol::signed::{Any, Envelope, Message};
 use infernet_protocol::stream::{BuyerFrame, WorkerFrame};
-use infernet_protocol::{
-    Digest, Identity, JobId, MicroUsd, ModelId, Network, NodeId, Price, RequestId, Verified,
-};
+use infernet_protocol::{Digest, Identity, JobId, MicroUsd, ModelId, Network, NodeId, Price, RequestId, Verified};
 
 use crate::json::{Json, hexed, object};
 use crate::show::Show;
@@ -148,14 +147,38 @@ fn signing() -> Json {
     let disputed = sample::sign(sample::dispute(&receipts[1]), &buyer, &main);
     let messages = vec![
         message("ad", "capability-ad", &ad, sample::WORKER, &main),
-        message("ad that withdraws the node", "capability-ad", &withdrawal, sample::WORKER, &main),
+        message(
+            "ad that withdraws the node",
+            "capability-ad",
+            &withdrawal,
+            sample::WORKER,
+            &main,
+        ),
         message("offer", "job-offer", &deal.offer, sample::BUYER, &main),
-        message("offer on another network", "job-offer", &elsewhere, sample::BUYER, &test),
-        message("offer of nothing but the model", "job-offer", &free, sample::BUYER, &main),
+        message(
+            "offer on another network",
+            "job-offer",
+            &elsewhere,
+            sample::BUYER,
+            &test,
+        ),
+        message(
+            "offer of nothing but the model",
+            "job-offer",
+            &free,
+            sample::BUYER,
+            &main,
+        ),
         message("bid", "job-bid", &deal.bid, sample::WORKER, &main),
         message("bid for nothing", "job-bid", &free_bid, sample::WORKER, &main),
         message("accept", "job-accept", &deal.accept, sample::BUYER, &main),
-        message("accept of the runner-up", "job-accept", &runner_up, sample::BUYER, &main),
+        message(
+            "accept of the runner-up",
+            "job-accept",
+            &runner_up,
+            sample::BUYER,
+            &main,
+        ),
         message("first receipt", "job-receipt", &receipts[0], sample::WORKER, &main),
         message("second receipt", "job-receipt", &receipts[1], sample::WORKER, &main),
         message("countersignature", "countersign", &accepted, sample::BUYER, &main),
@@ -164,14 +187,27 @@ fn signing() -> Json {
     object! {
         "about": "specs/signing.md: fields to payload, signature, envelope and hash; and what must be refused",
         "messages": Json::List(messages),
+        "settled": settled(&deal.receipt(0), &accepted),
         "refused": refused(&deal, &elsewhere, &main),
+    }
+}
+
+fn settled(receipt: &Verified<JobReceipt>, countersign: &Verified<Countersign>) -> Json {
+    let settled = Settled::new(receipt, countersign);
+    object! {
+        "name": "settled receipt, as it is gossiped",
+        "rule": "settled",
+        "fields": settled.show(),
+        "bytes": hexed(&settled.to_bytes()),
     }
 }
 
 fn refused(deal: &sample::Sample, elsewhere: &Verified<infernet_protocol::auction::JobOffer>, main: &Network) -> Json {
     let bytes = deal.offer.bytes().to_vec();
     let rewrite = |edit: fn(&mut Envelope)| {
-        let Ok(mut envelope) = from_slice::<Envelope>(&bytes) else { return Vec::new() };
+        let Ok(mut envelope) = from_slice::<Envelope>(&bytes) else {
+            return Vec::new();
+        };
         edit(&mut envelope);
         to_vec(&envelope)
     };
@@ -192,9 +228,18 @@ fn refused(deal: &sample::Sample, elsewhere: &Verified<infernet_protocol::auctio
     let contradiction = sample::sign(contradiction, &sample::key(sample::BUYER), main);
     let cases = [
         ("signed for another network", elsewhere.bytes().to_vec()),
-        ("another signer", rewrite(|envelope| envelope.signer = sample::key(sample::STRANGER).node())),
-        ("signer that is no point", rewrite(|envelope| envelope.signer = NodeId([0xff; 32]))),
-        ("signature with another bit", rewrite(|envelope| envelope.signature[63] ^= 1)),
+        (
+            "another signer",
+            rewrite(|envelope| envelope.signer = sample::key(sample::STRANGER).node()),
+        ),
+        (
+            "signer that is no point",
+            rewrite(|envelope| envelope.signer = NodeId([0xff; 32])),
+        ),
+        (
+            "signature with another bit",
+            rewrite(|envelope| envelope.signature[63] ^= 1),
+        ),
         ("kind of another message", rewrite(|envelope| envelope.kind = 0x0301)),
         ("unknown kind", rewrite(|envelope| envelope.kind = 0x0202)),
         ("unknown version", rewrite(|envelope| envelope.version = 2)),
@@ -208,30 +253,48 @@ fn refused(deal: &sample::Sample, elsewhere: &Verified<infernet_protocol::auctio
         ("signer as text", splice(5, 1, &[0x78])),
         ("tagged envelope", [&[0xc1], bytes.as_slice()].concat()),
         ("payload with a byte after it", resign(&|payload| payload.push(0xf6))),
-        ("payload with a member more", resign(&|payload| {
-            payload[0] += 1;
-            payload.push(0xf6);
-        })),
-        ("payload cut short", resign(&|payload| payload.truncate(payload.len() - 1))),
-        ("payload with a number as float", resign(&|payload| {
-            let at = payload.len() - 9;
-            payload[at] = 0xfb;
-        })),
-        ("model id in upper case", resign(&|payload| {
-            if let Some(at) = payload.windows(7).position(|window| window == b"qwen2.5") {
-                payload[at] = b'Q';
-            }
-        })),
-        ("control character in a text", resign(&|payload| {
-            if let Some(at) = payload.windows(8).position(|window| window == b"infernet") {
-                payload[at] = b'\n';
-            }
-        })),
-        ("text that is not UTF-8", resign(&|payload| {
-            if let Some(at) = payload.windows(8).position(|window| window == b"infernet") {
-                payload[at] = 0xff;
-            }
-        })),
+        (
+            "payload with a member more",
+            resign(&|payload| {
+                payload[0] += 1;
+                payload.push(0xf6);
+            }),
+        ),
+        (
+            "payload cut short",
+            resign(&|payload| payload.truncate(payload.len() - 1)),
+        ),
+        (
+            "payload with a number as float",
+            resign(&|payload| {
+                let at = payload.len() - 9;
+                payload[at] = 0xfb;
+            }),
+        ),
+        (
+            "model id in upper case",
+            resign(&|payload| {
+                if let Some(at) = payload.windows(7).position(|window| window == b"qwen2.5") {
+                    payload[at] = b'Q';
+                }
+            }),
+        ),
+        (
+            "control character in a text",
+            resign(&|payload| {
+                if let Some(at) = payload.windows(8).position(|window| window == b"infernet") {
+                    payload[at] = b'\n';
+                }
+            }),
+        ),
+        (
+            "text that is not UTF-8",
+            resign(&|payload| {
+                if let Some(at) = payload.windows(8).position(|window| window == b"infernet") {
+                    payload[at] = 0xff;
+                }
+            }),
+        ),
         ("offer that expires when it is issued", contradiction.bytes().to_vec()),
     ];
     cases
@@ -307,10 +370,25 @@ fn stream() -> Json {
     });
     let (ad, offer) = ("/c0mpute/ad/1.0.0", "/c0mpute/offer/1.0.0");
     let exchanges = vec![
-        exchange("question for the peer's own ad", "ad-query", ad, &frames::own_ad_query()),
-        exchange("question for the ads of a model", "ad-query", ad, &frames::model_query()),
+        exchange(
+            "question for the peer's own ad",
+            "ad-query",
+            ad,
+            &frames::own_ad_query(),
+        ),
+        exchange(
+            "question for the ads of a model",
+            "ad-query",
+            ad,
+            &frames::model_query(),
+        ),
         exchange("ads", "ad-list", ad, &frames::ad_list(&deal)),
-        exchange("answer with a bid", "offer-reply", offer, &frames::reply_with_bid(&deal)),
+        exchange(
+            "answer with a bid",
+            "offer-reply",
+            offer,
+            &frames::reply_with_bid(&deal),
+        ),
         exchange("answer without a bid", "offer-reply", offer, &frames::reply_without()),
     ];
     let refused = [
@@ -319,8 +397,16 @@ fn stream() -> Json {
         ("buyer", "no array", "01"),
         ("buyer", "three members", "83088150c0c1c2c3c4c5c6c7c8c9cacbcccdcecff6"),
         ("buyer", "id of 15 bytes", "8208814fc0c1c2c3c4c5c6c7c8c9cacbcccdce"),
-        ("buyer", "byte after the frame", "82088150c0c1c2c3c4c5c6c7c8c9cacbcccdcecf00"),
-        ("buyer", "number in two bytes", "8218088150c0c1c2c3c4c5c6c7c8c9cacbcccdcecf"),
+        (
+            "buyer",
+            "byte after the frame",
+            "82088150c0c1c2c3c4c5c6c7c8c9cacbcccdcecf00",
+        ),
+        (
+            "buyer",
+            "number in two bytes",
+            "8218088150c0c1c2c3c4c5c6c7c8c9cacbcccdcecf",
+        ),
         ("worker", "negative number", "82138120"),
         ("worker", "chunked byte string", "821283005f4100fff6"),
         ("worker", "length beyond the frame", "821283005b7ffffffffffffffff6"),
@@ -340,7 +426,8 @@ fn stream() -> Json {
 
 fn commitment() -> Json {
     let salt: [u8; 32] = sample::count(0x60);
-    let chains: [(&str, RequestId, &[u8], &[&[u8]]); 3] = [
+    type Chain<'a> = (&'a str, RequestId, &'a [u8], &'a [&'a [u8]]);
+    let chains: [Chain<'_>; 3] = [
         ("no answer", sample::request(0), b"", &[]),
         (
             "two frames",
@@ -389,21 +476,23 @@ fn cost() -> Json {
         (u64::MAX, 0, 0, 1_000_000, 0),
         (u64::MAX, u64::MAX, u64::MAX, u32::MAX, u32::MAX),
     ];
-    let cases = cases.iter().map(|&(input, output, request, input_tokens, output_tokens)| {
-        let price = Price {
-            input: MicroUsd(input),
-            output: MicroUsd(output),
-            request: MicroUsd(request),
-        };
-        object! {
-            "input": input.to_string(),
-            "output": output.to_string(),
-            "request": request.to_string(),
-            "input_tokens": input_tokens,
-            "output_tokens": output_tokens,
-            "cost": price.cost(input_tokens, output_tokens).0.to_string(),
-        }
-    });
+    let cases = cases
+        .iter()
+        .map(|&(input, output, request, input_tokens, output_tokens)| {
+            let price = Price {
+                input: MicroUsd(input),
+                output: MicroUsd(output),
+                request: MicroUsd(request),
+            };
+            object! {
+                "input": input.to_string(),
+                "output": output.to_string(),
+                "request": request.to_string(),
+                "input_tokens": input_tokens,
+                "output_tokens": output_tokens,
+                "cost": price.cost(input_tokens, output_tokens).0.to_string(),
+            }
+        });
     object! { "about": "specs/receipts.md, Money: amounts in micro-USD, as decimal text", "costs": cases.collect::<Json>() }
 }
 
@@ -450,7 +539,9 @@ fn models() -> Json {
         "STRASSE",
         "\u{391}\u{3a3}",
     ];
-    let named = names.iter().filter_map(|name| ModelId::new(name).ok().map(|id| (name, id)));
+    let named = names
+        .iter()
+        .filter_map(|name| ModelId::new(name).ok().map(|id| (name, id)));
     let ids = named.map(|(name, id)| {
         let multihash = |digest: Digest| hexed(&[&[0x12, 0x20], digest.0.as_slice()].concat());
         object! {
@@ -474,7 +565,9 @@ fn models() -> Json {
 fn export() -> Json {
     let deal = sample::Sample::new(&Network::default());
     let file = deal.export().to_bytes();
-    let total = chain::check(&file).map(|checked| checked.settled_total()).unwrap_or_default();
+    let total = chain::check(&file)
+        .map(|checked| checked.settled_total())
+        .unwrap_or_default();
     let mut damaged = file.clone();
     if let Some(last) = damaged.last_mut() {
         *last ^= 1;
@@ -483,7 +576,11 @@ fn export() -> Json {
         fault("checksum with another bit", &damaged),
         fault("last byte missing", &file[..file.len() - 1]),
     ];
-    faults.extend(sample::FALSE_DEALS.iter().map(|case| fault(case.name, &sample::forge(case.edit))));
+    faults.extend(
+        sample::FALSE_DEALS
+            .iter()
+            .map(|case| fault(case.name, &sample::forge(case.edit))),
+    );
     object! {
         "about": "specs/receipts.md, Exported receipts: a true file, and false ones with the fault to be named",
         "rule": "export",

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "fixed values")]
 
 use infernet_protocol::auction::{Decline, OfferReply};
-use infernet_protocol::capability::{AdList, AdQuery};
+use infernet_protocol::capability::{AdList, AdQuery, AdScope};
 use infernet_protocol::codec::{Blob, List};
 use infernet_protocol::stream::frames::{
     Beat, Body, BuyerFrame, Cancel, Continuation, Data, Enclosed, End, Endpoint, Fail, FailCode, Head, Open, Reconcile,
@@ -194,11 +194,15 @@ pub(crate) fn worker(sample: &Sample) -> Vec<(&'static str, &'static str, Worker
 
 /// Questions and answers of `/c0mpute/ad/1.0.0` and `/c0mpute/offer/1.0.0`.
 pub(crate) fn own_ad_query() -> AdQuery {
-    AdQuery { model: None }
+    AdQuery {
+        scope: AdScope::Own,
+        model: None,
+    }
 }
 
 pub(crate) fn model_query() -> AdQuery {
     AdQuery {
+        scope: AdScope::Known,
         model: Some(infernet_protocol::ModelId::new("qwen2.5:7b").unwrap()),
     }
 }

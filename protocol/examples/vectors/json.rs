@@ -103,7 +103,12 @@ impl Json {
     }
 }
 
-fn block<'a>(out: &mut String, depth: usize, [open, close]: [char; 2], items: impl Iterator<Item = (Option<&'a str>, &'a Json)>) {
+fn block<'a>(
+    out: &mut String,
+    depth: usize,
+    [open, close]: [char; 2],
+    items: impl Iterator<Item = (Option<&'a str>, &'a Json)>,
+) {
     out.push(open);
     let mut empty = true;
     for (name, value) in items {

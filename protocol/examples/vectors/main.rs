@@ -29,7 +29,11 @@ fn main() -> ExitCode {
     for (name, vectors) in files::all() {
         let path = Path::new(&folder).join(name);
         let text = vectors.to_text();
-        let outcome = if check { compare(&path, &text) } else { write(&path, &text) };
+        let outcome = if check {
+            compare(&path, &text)
+        } else {
+            write(&path, &text)
+        };
         if let Err(why) = outcome {
             wrong += 1;
             say(&format!("{}: {why}", path.display()));

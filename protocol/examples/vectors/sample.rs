@@ -265,7 +265,9 @@ impl Sample {
             let receipt = sign(ledger.issue(step(place), ended(place)), &worker, network);
             ledger.file(receipt.clone()).unwrap();
             if place < 2 {
-                ledger.countersign(sign(countersign(&receipt), &buyer, network)).unwrap();
+                ledger
+                    .countersign(sign(countersign(&receipt), &buyer, network))
+                    .unwrap();
             }
         }
         Self {

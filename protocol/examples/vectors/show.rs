@@ -1,11 +1,14 @@
 //! The fields of each message by name, as the vectors list them: an object for a struct, in the order of its
 //! encoding; `{"hex": ...}` for a byte string, so that it cannot be taken for text.
 
-use infernet_protocol::auction::{Decline, JobAccept, JobBid, JobOffer, OfferReply, Payee, Payer, Policy, Requirement, Volume};
+use infernet_protocol::auction::{
+    Decline, JobAccept, JobBid, JobOffer, OfferReply, Payee, Payer, Policy, Requirement, Volume,
+};
 use infernet_protocol::capability::{
-    AdList, AdQuery, CapabilityAd, Class, Features, GpuGroup, GpuVendor, ModelAd, VramTier,
+    AdList, AdQuery, AdScope, CapabilityAd, Class, Features, GpuGroup, GpuVendor, ModelAd, VramTier,
 };
 use infernet_protocol::codec::{Blob, List, Text};
+use infernet_protocol::market::gossip::Settled;
 use infernet_protocol::receipt::chain::{Export, ExportedReceipt};
 use infernet_protocol::receipt::{Countersign, Dispute, JobReceipt, Status, Step, Total};
 use infernet_protocol::stream::frames::{
@@ -65,7 +68,9 @@ macro_rules! show_enum {
 
 show_number!(u8, u16, u32, u64);
 show_inner!(Digest, JobId, RequestId, NodeId, MicroUsd, Millis, UnixMillis, Features);
-show_enum!(Policy, Class, VramTier, GpuVendor, Status, Dispute, Endpoint, FailCode, Decline);
+show_enum!(
+    AdScope, Policy, Class, VramTier, GpuVendor, Status, Dispute, Endpoint, FailCode, Decline
+);
 
 impl Show for bool {
     fn show(&self) -> Json {
@@ -115,7 +120,7 @@ show_struct! {
     GpuGroup { vendor, tier, model, count }
     ModelAd { id, digest, context, quantisation, features, price, max_output, ttft, speed }
     CapabilityAd { sequence, issued_at, interval, agent, tags, addresses, gpus, models, models_total, slots, rails }
-    AdQuery { model }
+    AdQuery { scope, model }
     AdList { ads }
     Requirement { model, digest, tags, vram, context, features, class }
     Volume { input_tokens, output_tokens, requests, at_once, lease }
@@ -148,6 +153,7 @@ show_struct! {
     End { frames }
     Beat { next }
     Fail { code, message, status, retryable, delivered }
+    Settled { receipt, countersign }
     ExportedReceipt { receipt, countersign }
     Export { version, network, offer, bid, accept, receipts, checksum }
 }

@@ -161,7 +161,10 @@ pub fn check(file: &[u8]) -> Result<Checked, Fault> {
     let mut ledger = Ledger::new(Deal::new(&accept, &bid));
     for (place, exported) in export.receipts.iter().enumerate() {
         if place >= offer.volume.requests as usize {
-            return Err(mismatch(format!("receipt {place}"), "is one more than the offer's requests"));
+            return Err(mismatch(
+                format!("receipt {place}"),
+                "is one more than the offer's requests",
+            ));
         }
         check_receipt(&mut ledger, place, exported, &network)?;
     }

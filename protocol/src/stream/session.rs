@@ -96,7 +96,12 @@ impl Default for WorkerSession {
 impl WorkerSession {
     /// Takes the next frame.
     pub fn on_frame(&mut self, frame: BuyerFrame) -> Result<ToWorker, Violation> {
-        if matches!(self.state, WorkerState::New) && !matches!(frame, BuyerFrame::Start(_) | BuyerFrame::Reconcile(_)) {
+        // Books are settled for leases that nobody can start any more, so that needs no Start.
+        let without_start = matches!(
+            frame,
+            BuyerFrame::Start(_) | BuyerFrame::Reconcile(_) | BuyerFrame::Countersign(_) | BuyerFrame::Voucher(_)
+        );
+        if matches!(self.state, WorkerState::New) && !without_start {
             return Err(Violation::BeforeStart(buyer_name(&frame)));
         }
         match frame {
@@ -264,7 +269,11 @@ impl BuyerSession {
     pub fn on_frame(&mut self, frame: WorkerFrame) -> Result<ToBuyer, Violation> {
         match (self.state, frame) {
             (_, WorkerFrame::Reconcile(reconcile)) => Ok(ToBuyer::Reconcile(reconcile)),
-            (BuyerState::Idle, WorkerFrame::Receipt(enclosed)) => Ok(ToBuyer::Missing(enclosed)),
+            // The receipt of the request at hand follows its Usage; any other answers a Reconcile.
+            (
+                BuyerState::Idle | BuyerState::Waiting | BuyerState::Streaming { .. } | BuyerState::Ended,
+                WorkerFrame::Receipt(enclosed),
+            ) => Ok(ToBuyer::Missing(enclosed)),
             (
                 BuyerState::Waiting | BuyerState::Streaming { .. } | BuyerState::Ended | BuyerState::Settling,
                 WorkerFrame::Beat(_),
@@ -280,7 +289,9 @@ impl BuyerSession {
                         found: data.frame,
                     });
                 }
-                self.state = BuyerState::Streaming { next: next + 1 };
+                self.state = BuyerState::Streaming {
+                    next: next.saturating_add(1),
+                };
                 Ok(ToBuyer::Data(data))
             }
             // A request that is cancelled or fails before the engine answers has an End and no Head.

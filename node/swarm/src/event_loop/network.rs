@@ -14,6 +14,7 @@ use crate::behaviour::{ASK_TIMEOUT, BehaviourEvent};
 use crate::error::AskError;
 use crate::event::{Event, Reply, Ticket};
 use crate::exchange::{Exchange, Oversized};
+use crate::peers::furthest;
 use crate::stream;
 
 /// Connected peers above which the local network's announcements are no longer followed by a dial.
@@ -186,8 +187,16 @@ impl EventLoop {
         let kad = &mut self.swarm.behaviour_mut().kad;
         match event {
             kad::Event::InboundRequest {
-                request: kad::InboundRequest::AddProvider { record: Some(record) },
+                request:
+                    kad::InboundRequest::AddProvider {
+                        record: Some(mut record),
+                    },
             } => {
+                // A provider sends only addresses that are confirmed from outside, and the DHT hands out no record
+                // without one; the provider's own word on this connection fills the gap.
+                if record.addresses.is_empty() {
+                    record.addresses = furthest(self.peers.addresses(&record.provider, Vec::new()));
+                }
                 if self.dht.on_record(kad, record, now) {
                     self.counters.providers_stored += 1;
                 } else {

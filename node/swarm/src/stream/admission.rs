@@ -80,6 +80,7 @@ impl Admission {
     }
 
     /// Hands the stream to the node, or gives it back to be refused.
+    #[expect(clippy::result_large_err, reason = "the stream goes back to where it came from")]
     pub(super) fn admit(self: &Arc<Self>, stream: Stream, origin: &Origin) -> Result<(), Stream> {
         // Taken before it is checked and given back by `Place`, so that two connections cannot both take the last one.
         let of_peer = origin.share.open.fetch_add(1, Ordering::Relaxed);

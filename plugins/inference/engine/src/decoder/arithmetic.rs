@@ -1,5 +1,7 @@
 //! Plain loops over rows of numbers, written so that the compiler uses vector instructions.
 
+use candle_core::quantized::GgmlType;
+
 /// Partial sums of a dot product: two vectors of eight, enough to hide the latency of an addition.
 const LANES: usize = 16;
 /// sqrt(2 / pi), of the tanh form of GELU.
@@ -14,6 +16,14 @@ pub(crate) enum Activation {
     Silu,
     /// The tanh form of GELU.
     Gelu,
+}
+
+/// Sum of products of long rows, by candle's kernel: it uses the widest vectors that the processor has, in an order that
+/// depends on the length alone.
+#[inline]
+pub(super) fn dot_long(a: &[f32], b: &[f32]) -> f32 {
+    let len = a.len().min(b.len());
+    f32::vec_dot(len, &a[..len], &b[..len])
 }
 
 /// Sum of products, in an order that depends on the length alone.

@@ -7,7 +7,7 @@ use candle_core::quantized::{QMatMul, QTensor};
 use candle_core::{Device, Module, Tensor};
 use rayon::prelude::*;
 
-use super::arithmetic::dot;
+use super::arithmetic::dot_long;
 
 /// Products below this many multiplications run on the calling thread: about a tenth of a millisecond, which is what
 /// waking other threads can cost.
@@ -87,7 +87,7 @@ impl Matrix {
                 outputs
                     .iter_mut()
                     .zip(x.chunks_exact(self.inputs))
-                    .for_each(|(y, x)| *y = dot(weights, x));
+                    .for_each(|(y, x)| *y = dot_long(weights, x));
             }
         };
         if rows * weights.len() < PARALLEL_FROM {

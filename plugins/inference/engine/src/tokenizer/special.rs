@@ -14,7 +14,12 @@ struct Special {
     text: String,
     id: u32,
     control: bool,
+    /// White space after it belongs to it.
+    takes_space: bool,
 }
+
+/// Control tokens of Phi 3 that leave the white space after them alone; its others take it.
+const PHI3_LEAVES_SPACE: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
 
 /// Special tokens, grouped by their first byte so that plain text passes quickly.
 #[derive(Debug)]
@@ -23,16 +28,19 @@ pub(super) struct Specials {
 }
 
 impl Specials {
-    pub(super) fn new(tokens: &[String], kinds: &[Kind]) -> Self {
+    pub(super) fn new(tokens: &[String], kinds: &[Kind], phi3: bool) -> Self {
         let mut by_first_byte: Vec<Vec<Special>> = (0..256).map(|_| Vec::new()).collect();
         for (id, (text, kind)) in tokens.iter().zip(kinds).enumerate() {
             let control = *kind == Kind::Control;
             if let (Some(first), true) = (text.bytes().next(), control || *kind == Kind::UserDefined) {
-                by_first_byte[first as usize].push(Special {
+                let takes_space = phi3 && !PHI3_LEAVES_SPACE.contains(&text.as_str());
+                let special = Special {
                     text: text.clone(),
                     id: id as u32,
                     control,
-                });
+                    takes_space,
+                };
+                by_first_byte[first as usize].push(special);
             }
         }
         for group in &mut by_first_byte {
@@ -59,6 +67,9 @@ impl Specials {
             }
             pieces.push(Piece::Token(special.id));
             at += special.text.len();
+            if special.takes_space {
+                at = text.len() - text[at..].trim_start_matches(|c: char| c.is_ascii_whitespace()).len();
+            }
             plain_from = at;
         }
         if plain_from < text.len() {
