@@ -31,8 +31,10 @@ const DEADLINE: u64 = 20_000;
 const RESUMES: u32 = 4;
 /// Time between two attempts to talk to a peer that is gone.
 const RECONNECT: u64 = 1_500;
+/// Jobs that a debtor tries at once; nobody serves it for long.
+const DEBTOR_JOBS: usize = 2;
 /// Tidying up.
-const TICK: u64 = 1_000;
+const TICK: u64 = 3_000;
 
 #[derive(Debug)]
 struct Task {
@@ -220,6 +222,10 @@ impl BuyerNode {
         if self.born == u32::MAX || net.peace {
             return Ok(());
         }
+        if self.debtor && self.tasks.len() >= DEBTOR_JOBS {
+            net.timer(self.at, net.setup.pace, Timer::Job);
+            return Ok(());
+        }
         let measured = self.born >= net.setup.warm_up;
         self.born += 1;
         let task = self.number();
@@ -309,7 +315,8 @@ impl BuyerNode {
             task.exclude.clear();
             task.auction = None;
         }
-        let after = net.rng.between(500, 2_000);
+        let patience = if self.debtor { 5 } else { 1 };
+        let after = patience * net.rng.between(500, 2_000);
         net.timer(self.at, after, Timer::Retry(task));
         Ok(())
     }
@@ -401,7 +408,9 @@ impl BuyerNode {
         net.laws.accepted(&papers, self.at, worker)?;
         if first && !self.debtor && self.tasks.get(&task).is_some_and(|task| task.measured) {
             net.summary.closing.push(u32::try_from(net.now - began).unwrap_or(u32::MAX));
-            self.measure(round, &papers, worker, net);
+            if net.setup.warm_up > 0 {
+                self.measure(round, &papers, worker, net);
+            }
         }
         let lease = papers.accept.lease;
         if papers.offer.public {

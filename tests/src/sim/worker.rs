@@ -23,7 +23,7 @@ use super::setup::Gossiping;
 use super::world::{Net, Timer};
 
 /// How often a node tidies up, and a provider advertises, in milliseconds.
-const TICK: u64 = 1_000;
+const TICK: u64 = 3_000;
 const ADVERTISE: u64 = 25_000;
 
 #[derive(Debug)]

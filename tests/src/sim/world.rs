@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 
 use infernet_protocol::market::gossip::Gossip;
 use infernet_protocol::market::{Mono, Now};
@@ -14,7 +15,7 @@ use super::message::{Direct, Parcel};
 use super::population::{Habit, Truth};
 use super::queue::Queue;
 use super::rng::Rng;
-use super::setup::{Gossiping, SEED_VARIABLE, Setup};
+use super::setup::{Gossiping, SEED_VARIABLE, Seeds, Setup};
 use super::summary::Summary;
 use super::worker::WorkerNode;
 
@@ -308,6 +309,32 @@ struct World {
     attacker: Attacker,
     steps: u64,
     ends: Option<u64>,
+}
+
+/// Runs one scenario from many seeds, as many at a time as there are cores. The first broken law ends it.
+pub fn run_all(setup: &Setup, seeds: Seeds) -> Result<Summary, Box<Broken>> {
+    let seeds = Mutex::new(seeds.iter());
+    let all = Mutex::new(Ok(Summary::default()));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let work = || {
+        loop {
+            let next = seeds.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(seed) = next else { return };
+            let one = run(setup, seed);
+            let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+            match (&mut *all, one) {
+                (Ok(all), Ok(one)) => all.add(one),
+                (Ok(_), Err(broken)) => *all = Err(broken),
+                (Err(_), _) => return,
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(work);
+        }
+    });
+    all.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs one scenario from one seed.
