@@ -54,12 +54,21 @@ pub(crate) fn story(wish: Wish, dice: &mut Dice) -> Story {
     let lesson = dice.pick(plot.lessons);
     let bindings = bindings(hero, friend, wish.temper, plot, lesson, dice);
 
-    let mut paragraphs = vec![paragraph(&[&[dice.pick(OPENINGS)], plot.start].concat(), &bindings, dice)];
+    let mut paragraphs = vec![paragraph(
+        &[&[dice.pick(OPENINGS)], plot.start].concat(),
+        &bindings,
+        dice,
+    )];
     for part in [plot.trouble, plot.turn, plot.end] {
         paragraphs.push(paragraph(part, &bindings, dice));
     }
     paragraphs.push(expand(dice.pick(LESSONS), &bindings, dice));
-    Story { text: paragraphs.join("\n\n"), hero, friend, lesson }
+    Story {
+        text: paragraphs.join("\n\n"),
+        hero,
+        friend,
+        lesson,
+    }
 }
 
 /// Somebody else for `hero` to meet, from the sea if the hero lives there and from land if not.
@@ -75,8 +84,15 @@ fn companion(hero: &Hero, dice: &mut Dice) -> &'static Hero {
 
 fn plot(sea: bool, theme: Option<&str>, dice: &mut Dice) -> &'static Plot {
     let plots = if sea { SEA } else { LAND };
-    let fitting: Vec<_> = plots.iter().filter(|plot| theme.is_none_or(|theme| plot.themes.contains(&theme))).collect();
-    if fitting.is_empty() { dice.pick_ref(plots) } else { dice.pick(&fitting) }
+    let fitting: Vec<_> = plots
+        .iter()
+        .filter(|plot| theme.is_none_or(|theme| plot.themes.contains(&theme)))
+        .collect();
+    if fitting.is_empty() {
+        dice.pick_ref(plots)
+    } else {
+        dice.pick(&fitting)
+    }
 }
 
 fn bindings(
@@ -87,7 +103,13 @@ fn bindings(
     lesson: &str,
     dice: &mut Dice,
 ) -> Bindings {
-    let pronouns = |she: bool| if she { ["she", "her", "her", "herself"] } else { ["he", "him", "his", "himself"] };
+    let pronouns = |she: bool| {
+        if she {
+            ["she", "her", "her", "herself"]
+        } else {
+            ["he", "him", "his", "himself"]
+        }
+    };
     let mut bindings = Bindings::default();
     for (slot, word) in ["he", "him", "his", "himself"].into_iter().zip(pronouns(hero.she)) {
         bindings.set(slot, word);
@@ -101,7 +123,10 @@ fn bindings(
     bindings.set("fnoun", friend.noun);
     bindings.set("home", dice.pick(homes(hero.realm)));
     let temper = temper.or_else(|| dice.chance(75).then(|| dice.pick(TRAITS)));
-    bindings.set("who", with_article(&temper.map_or_else(|| hero.noun.into(), |t| format!("{t} {}", hero.noun))));
+    bindings.set(
+        "who",
+        with_article(&temper.map_or_else(|| hero.noun.into(), |t| format!("{t} {}", hero.noun))),
+    );
     let meet = expand("[named|named|called]", &Bindings::default(), dice);
     bindings.set("meet", format!("{} {meet} {}", with_article(friend.noun), friend.name));
     bindings.set("lesson", lesson);
@@ -113,6 +138,13 @@ fn bindings(
 
 /// The sentences of `templates`, one after the other; one that comes out empty is left away.
 fn paragraph(templates: &[&str], bindings: &Bindings, dice: &mut Dice) -> String {
-    let sentences: Vec<_> = templates.iter().map(|template| expand(template, bindings, dice)).collect();
-    sentences.into_iter().filter(|sentence| !sentence.is_empty()).collect::<Vec<_>>().join(" ")
+    let sentences: Vec<_> = templates
+        .iter()
+        .map(|template| expand(template, bindings, dice))
+        .collect();
+    sentences
+        .into_iter()
+        .filter(|sentence| !sentence.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
