@@ -54,6 +54,7 @@ const fn she(noun: &'static str, plural: &'static str, name: &'static str, realm
 }
 
 /// Everybody.
+#[rustfmt::skip] // a table: one thing on a line
 pub(crate) const CAST: &[Hero] = &[
     he("fox", "foxes", "Finn", Realm::Wood),
     she("owl", "owls", "Olive", Realm::Wood),
@@ -134,6 +135,7 @@ pub(crate) const CAST: &[Hero] = &[
 ];
 
 /// How somebody can be; each goes with every hero.
+#[rustfmt::skip] // a table: one thing on a line
 pub(crate) const TRAITS: &[&str] = &[
     "little", "small", "brave", "clever", "kind", "shy", "curious", "cheerful", "gentle", "young", "busy", "sleepy",
     "playful", "quiet", "funny", "lonely", "hungry", "happy",

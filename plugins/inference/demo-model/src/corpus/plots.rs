@@ -23,31 +23,13 @@ pub(crate) struct Plot {
 }
 
 /// Plots for every hero who does not live in the sea.
+#[rustfmt::skip] // a table: one thing on a line
 pub(crate) const LAND: &[Plot] = &[
     Plot {
         themes: &["asking for help", "a lost thing", "friendship"],
         slots: &[
-            (
-                "thing",
-                &[
-                    "red scarf",
-                    "shiny button",
-                    "little bell",
-                    "blue hat",
-                    "golden key",
-                    "favourite book",
-                ],
-            ),
-            (
-                "spot",
-                &[
-                    "under a pile of leaves",
-                    "behind a big stone",
-                    "in an old nest",
-                    "under the bench",
-                    "in the tall grass",
-                ],
-            ),
+            ("thing", &["red scarf", "shiny button", "little bell", "blue hat", "golden key", "favourite book"]),
+            ("spot", &["under a pile of leaves", "behind a big stone", "in an old nest", "under the bench", "in the tall grass"]),
         ],
         start: &["[More than anything, {he} loved {his} {thing}.|{He} had a {thing}, and {he} took it everywhere.]"],
         trouble: &[
@@ -66,21 +48,12 @@ pub(crate) const LAND: &[Plot] = &[
             "[{Name} laughed and gave {friend} a big hug.|{Name} was so happy that {he} danced.|\"Thank you, {friend}!\" said {name}.]",
             "[From that day on, they were good friends.|After that, they played until the sun went down.|]",
         ],
-        lessons: &[
-            "It is good to ask for help.",
-            "Two friends can find what one cannot.",
-            "A friend makes every trouble smaller.",
-        ],
+        lessons: &["It is good to ask for help.", "Two friends can find what one cannot.", "A friend makes every trouble smaller."],
     },
     Plot {
         themes: &["sharing", "a storm", "kindness"],
-        slots: &[(
-            "shelter",
-            &["a dry cave", "an old barn", "a hollow tree", "a little hut"],
-        )],
-        start: &[
-            "[{He} liked warm days and blue skies.|{He} liked to walk far from home.|Every day, {he} went out to look at the world.]",
-        ],
+        slots: &[("shelter", &["a dry cave", "an old barn", "a hollow tree", "a little hut"])],
+        start: &["[{He} liked warm days and blue skies.|{He} liked to walk far from home.|Every day, {he} went out to look at the world.]"],
         trouble: &[
             "One [afternoon|evening|day], dark clouds filled the sky.",
             "[The wind began to blow, and the rain came down.|There was thunder, and then the rain came down hard.]",
@@ -99,21 +72,12 @@ pub(crate) const LAND: &[Plot] = &[
             "[In the morning, a rainbow stood in the sky.|When the sun came out, they shared some sweet berries.|When they woke up, the sun was shining.]",
             "[They were friends from then on.|\"You have a big heart,\" said {friend}.|]",
         ],
-        lessons: &[
-            "There is always room to share.",
-            "Sharing makes a small place feel big.",
-            "A kind heart is warmer than a fire.",
-        ],
+        lessons: &["There is always room to share.", "Sharing makes a small place feel big.", "A kind heart is warmer than a fire."],
     },
     Plot {
         themes: &["courage", "the night", "being brave", "bedtime"],
-        slots: &[(
-            "comfort",
-            &["the stars", "the moon", "the little lights of the fireflies"],
-        )],
-        start: &[
-            "[{He} was happy all day long, but {he} was afraid of the dark.|There was one thing {he} did not like, and that was the dark.]",
-        ],
+        slots: &[("comfort", &["the stars", "the moon", "the little lights of the fireflies"])],
+        start: &["[{He} was happy all day long, but {he} was afraid of the dark.|There was one thing {he} did not like, and that was the dark.]"],
         trouble: &[
             "Every night, {he} hid under {his} blanket and shook.",
             "[\"What if something is out there?\" {he} thought.|{He} heard a noise here and a noise there.|The night seemed so big, and {he} felt so small.]",
@@ -130,22 +94,12 @@ pub(crate) const LAND: &[Plot] = &[
             "[{He} was not afraid any more.|All at once, the dark did not feel so dark.]",
             "[That night, {name} slept very well.|They sat together until {name} fell asleep.]",
         ],
-        lessons: &[
-            "Being brave means taking one small step.",
-            "The dark is full of lovely things.",
-            "With a friend, nothing is so scary.",
-        ],
+        lessons: &["Being brave means taking one small step.", "The dark is full of lovely things.", "With a friend, nothing is so scary."],
     },
     Plot {
         themes: &["kindness", "a race", "winning"],
-        slots: &[(
-            "prize",
-            &["a basket of apples", "a golden cup", "a big cake", "a crown of flowers"],
-        )],
-        start: &[
-            "{He} was fast, and {he} wanted to win the great race.",
-            "The prize was {prize}.",
-        ],
+        slots: &[("prize", &["a basket of apples", "a big cake", "a jar of honey", "a bag of nuts"])],
+        start: &["{He} was fast, and {he} wanted to win the great race.", "The prize was {prize}."],
         trouble: &[
             "On the day of the race, [everybody came to look|the sun was shining|all the neighbours came].",
             "\"One, two, three, go!\" And off they ran.",
@@ -161,28 +115,15 @@ pub(crate) const LAND: &[Plot] = &[
         end: &[
             "They came in last, but [everybody clapped and cheered|nobody laughed at them].",
             "\"You did not win the race,\" said {friend}, \"but you won a friend.\"",
-            "[And the winner shared {prize} with them all.|{Name} smiled all the way home.]",
+            "[And the winner shared the prize with them all.|{Name} smiled all the way home.]",
         ],
-        lessons: &[
-            "Being kind is better than being first.",
-            "A good heart wins more than fast feet.",
-            "It is better to help than to win.",
-        ],
+        lessons: &["Being kind is better than being first.", "A good heart wins more than fast feet.", "It is better to help than to win."],
     },
     Plot {
         themes: &["trying again", "learning", "not giving up"],
-        slots: &[(
-            "skill",
-            &[
-                "whistle",
-                "sing",
-                "dance",
-                "juggle",
-                "paint",
-                "draw",
-                "jump over the stream",
-            ],
-        )],
+        slots: &[
+            ("skill", &["whistle", "sing", "dance", "juggle", "paint", "draw", "jump over the stream"]),
+        ],
         start: &["There was one thing {he} wanted to do, and that was to {skill}."],
         trouble: &[
             "{He} tried on Monday, but it did not go well.",
@@ -193,35 +134,19 @@ pub(crate) const LAND: &[Plot] = &[
             "Then {meet} sat down next to {him}.",
             "\"[When I was young, I could not {skill} at all|Nobody can {skill} on the first day|I had to try a hundred times],\" said {friend}.",
             "\"[Try a little every day|Go slowly, and do not stop|Do it once more, just for fun].\"",
-            "So {name} tried again [every morning|day after day|again and again].",
+            "So {name} tried [every morning|day after day|again and again].",
         ],
         end: &[
             "And one [fine day|sunny morning], {he} could {skill} at last!",
             "[{Friend} clapped and cheered.|Everybody came to see it.|\"I knew you could do it,\" said {friend}.]",
             "[{Name} was very proud.|{Name} laughed with joy.|]",
         ],
-        lessons: &[
-            "If you try again and again, you will learn.",
-            "Nobody can do everything on the first day.",
-            "Do not give up too soon.",
-        ],
+        lessons: &["If you try again and again, you will learn.", "Nobody can do everything on the first day.", "Do not give up too soon."],
     },
     Plot {
         themes: &["patience", "a garden", "waiting", "spring"],
-        slots: &[(
-            "plant",
-            &[
-                "sunflower",
-                "pumpkin",
-                "strawberry plant",
-                "little apple tree",
-                "red rose",
-            ],
-        )],
-        start: &[
-            "One spring, {he} found a small seed and put it in the ground.",
-            "\"Grow, little seed,\" {he} said.",
-        ],
+        slots: &[("plant", &["sunflower", "pumpkin", "strawberry plant", "little apple tree", "red rose"])],
+        start: &["One spring, {he} found a small seed and put it in the ground.", "\"Grow, little seed,\" {he} said."],
         trouble: &[
             "The next day, {he} looked, but nothing was there.",
             "{He} looked [every day|each morning], and still there was nothing.",
@@ -238,22 +163,12 @@ pub(crate) const LAND: &[Plot] = &[
             "[By summer,|Before long,] it was a beautiful {plant}.",
             "[{Name} and {friend} sat down next to it and smiled.|\"It was worth the wait,\" said {name}.|{Name} showed it to {friend}, and they danced around it.]",
         ],
-        lessons: &[
-            "Good things take time.",
-            "Those who can wait will be happy.",
-            "A little patience makes big things grow.",
-        ],
+        lessons: &["Good things take time.", "Those who can wait will be happy.", "A little patience makes big things grow."],
     },
     Plot {
         themes: &["honesty", "saying sorry", "telling the truth"],
-        slots: &[(
-            "food",
-            &["berries", "cookies", "apples", "honey cakes", "cherries", "nuts"],
-        )],
-        start: &[
-            "{He} was a good friend of {meet}.",
-            "[But one day, {he} did a silly thing.|But {he} was always a little hungry.]",
-        ],
+        slots: &[("food", &["berries", "cookies", "apples", "honey cakes", "cherries", "nuts"])],
+        start: &["{He} was a good friend of {meet}.", "[But one day, {he} did a silly thing.|But {he} was always a little hungry.]"],
         trouble: &[
             "{Friend} had a basket of {food}, and {fhe} kept them for {fhis} birthday.",
             "When nobody was looking, {name} ate one. Then {he} ate another. Soon the basket was empty.",
@@ -270,23 +185,11 @@ pub(crate) const LAND: &[Plot] = &[
             "\"[Thank you for telling me the truth|It is not easy to say sorry],\" {fhe} said.",
             "They went out together and found [new {food}|a whole basket of new {food}], and this time they shared them.",
         ],
-        lessons: &[
-            "It is always better to tell the truth.",
-            "Saying sorry can mend a heart.",
-            "A true friend tells the truth.",
-        ],
+        lessons: &["It is always better to tell the truth.", "Saying sorry can mend a heart.", "A true friend tells the truth."],
     },
     Plot {
         themes: &["helping", "the way home", "kindness"],
-        slots: &[(
-            "sign",
-            &[
-                "a tall tree with two tops",
-                "a bridge of white stones",
-                "a big red flower",
-                "an old mill",
-            ],
-        )],
+        slots: &[("sign", &["a tall tree with two tops", "a bridge of white stones", "a big red flower", "an old mill"])],
         start: &["{He} knew every path and every stone around {his} home."],
         trouble: &[
             "One [evening|day], {he} heard somebody cry.",
@@ -304,22 +207,12 @@ pub(crate) const LAND: &[Plot] = &[
             "{Fhis} mother was waiting at the door. \"[Thank you, {name}|How can I ever thank you]!\" she said.",
             "[She gave them warm soup, and they ate together.|{Name} went home with a warm heart.]",
         ],
-        lessons: &[
-            "A little help can mean a lot.",
-            "Nobody is lost who has a friend.",
-            "When you help somebody, two hearts are happy.",
-        ],
+        lessons: &["A little help can mean a lot.", "Nobody is lost who has a friend.", "When you help somebody, two hearts are happy."],
     },
     Plot {
         themes: &["a birthday", "friendship", "a surprise"],
-        slots: &[(
-            "cake",
-            &["chocolate cake", "apple cake", "honey cake", "strawberry cake"],
-        )],
-        start: &[
-            "Today was {his} birthday, and {he} woke up very early.",
-            "[\"Today will be a wonderful day,\" {he} said.|]",
-        ],
+        slots: &[("cake", &["chocolate cake", "apple cake", "honey cake", "strawberry cake"])],
+        start: &["Today was {his} birthday, and {he} woke up very early.", "[\"Today will be a wonderful day,\" {he} said.|]"],
         trouble: &[
             "{He} waited at the door, but nobody came.",
             "{He} went to see {meet}, but {friend} only said, \"[I am busy today|Sorry, I have no time].\"",
@@ -335,28 +228,13 @@ pub(crate) const LAND: &[Plot] = &[
             "{Name} [laughed and cried at the same time|was so happy that {he} could not speak].",
             "They sang and danced and ate the {cake} [until late at night|until the last bit was gone].",
         ],
-        lessons: &[
-            "Good friends never forget you.",
-            "The best present is a good friend.",
-            "Do not be sad too soon.",
-        ],
+        lessons: &["Good friends never forget you.", "The best present is a good friend.", "Do not be sad too soon."],
     },
     Plot {
         themes: &["courage", "a mystery", "a strange noise"],
         slots: &[
-            (
-                "sound",
-                &["Tap, tap, tap", "Woo, woo, woo", "Crack, crack", "Bang, bang"],
-            ),
-            (
-                "cause",
-                &[
-                    "a loose branch in the wind",
-                    "an old bucket that rolled in the wind",
-                    "a broken window that moved in the wind",
-                    "an empty box that the wind was playing with",
-                ],
-            ),
+            ("sound", &["Tap, tap, tap", "Woo, woo, woo", "Crack, crack", "Bang, bang"]),
+            ("cause", &["a loose branch in the wind", "an old bucket that rolled in the wind", "a broken window that moved in the wind", "an empty box that the wind was playing with"]),
         ],
         start: &["[{He} liked to know everything.|{He} always asked many questions.|]"],
         trouble: &[
@@ -375,15 +253,11 @@ pub(crate) const LAND: &[Plot] = &[
             "{Friend} [came out and laughed|looked at it and had to laugh].",
             "They [went home and slept until noon|laughed about it for many days].",
         ],
-        lessons: &[
-            "Look closely before you are afraid.",
-            "Many big fears are very small things.",
-            "Those who ask and look are not afraid for long.",
-        ],
+        lessons: &["Look closely before you are afraid.", "Many big fears are very small things.", "Those who ask and look are not afraid for long."],
     },
     Plot {
         themes: &["working together", "building a bridge", "teamwork"],
-        slots: &[("side", &["sweet berries", "good grass", "many flowers", "warm sun"])],
+        slots: &[("side", &["sweet berries", "good grass", "green meadows", "many flowers"])],
         start: &["On the other side of the river there were {side}, and {he} went there every day."],
         trouble: &[
             "One spring, the water was high, and it took the old bridge away.",
@@ -400,11 +274,7 @@ pub(crate) const LAND: &[Plot] = &[
             "The bridge was [strong and beautiful|not very pretty, but it was strong].",
             "\"[Alone we could not do it|Look what we did],\" said {friend}. \"[Together we could|Together we are strong]!\"",
         ],
-        lessons: &[
-            "Together we can do great things.",
-            "Work is easier with a friend.",
-            "Two build better than one.",
-        ],
+        lessons: &["Together we can do great things.", "Work is easier with a friend.", "Two build better than one."],
     },
     Plot {
         themes: &["sharing", "winter", "snow", "kindness"],
@@ -426,22 +296,12 @@ pub(crate) const LAND: &[Plot] = &[
             "And when spring came, {friend} said, \"[Now I will share with you|I will never forget this].\"",
             "[That summer, they worked side by side.|{Fhe} brought {name} the first flowers of the year.]",
         ],
-        lessons: &[
-            "What you share comes back to you.",
-            "A winter is short with a friend.",
-            "Those who share are never poor.",
-        ],
+        lessons: &["What you share comes back to you.", "A winter is short with a friend.", "Those who share are never poor."],
     },
     Plot {
         themes: &["a new friend", "being shy", "friendship"],
-        slots: &[(
-            "gift",
-            &["a basket of apples", "a warm cake", "some flowers", "a jar of honey"],
-        )],
-        start: &[
-            "Next to {him}, there was an empty house.",
-            "[It had been empty for a long time.|]",
-        ],
+        slots: &[("gift", &["a basket of apples", "a warm cake", "some flowers", "a jar of honey"])],
+        start: &["Next to {him}, there was an empty house.", "[It had been empty for a long time.|]"],
         trouble: &[
             "One day, somebody moved in. It was {meet}.",
             "{Name} wanted to say hello, but {he} did not dare.",
@@ -458,11 +318,7 @@ pub(crate) const LAND: &[Plot] = &[
             "[They ate together and talked until the evening.|Then they sat in the sun and talked about everything.]",
             "[From that day on, nobody in that street was lonely.|After that, their doors were always open.]",
         ],
-        lessons: &[
-            "A kind hello can start a friendship.",
-            "Others may be as shy as you are.",
-            "A friend may be closer than you think.",
-        ],
+        lessons: &["A kind hello can start a friendship.", "Others may be as shy as you are.", "A friend may be closer than you think."],
     },
     Plot {
         themes: &["the moon", "wishes", "a funny thing", "bedtime"],
@@ -485,37 +341,15 @@ pub(crate) const LAND: &[Plot] = &[
             "\"[It is better up there|The sky can keep it],\" {he} said. \"Now it shines for all of us.\"",
             "[They sat by the water and looked at the moon together.|And they both went home, one dry and one very wet.]",
         ],
-        lessons: &[
-            "The most beautiful things belong to everybody.",
-            "You do not have to own a thing to love it.",
-            "It is good to laugh about yourself.",
-        ],
+        lessons: &["The most beautiful things belong to everybody.", "You do not have to own a thing to love it.", "It is good to laugh about yourself."],
     },
     Plot {
         themes: &["home", "a journey", "an adventure"],
         slots: &[
-            (
-                "goal",
-                &[
-                    "the sea",
-                    "the top of the mountain",
-                    "the big city",
-                    "the end of the rainbow",
-                ],
-            ),
-            (
-                "sight",
-                &[
-                    "It was big and bright",
-                    "It was wonderful",
-                    "It was more beautiful than in the stories",
-                ],
-            ),
+            ("goal", &["the sea", "the top of the mountain", "the big city", "the end of the rainbow"]),
+            ("sight", &["It was big and bright", "It was wonderful", "It was more beautiful than in the stories"]),
         ],
-        start: &[
-            "[Every day was the same, and {he} wanted to see something new.|{He} had heard many stories about {goal}.]",
-            "\"I want to see {goal},\" {he} said one day.",
-        ],
+        start: &["[Every day was the same, and {he} wanted to see something new.|{He} had heard many stories about {goal}.]", "\"I want to see {goal},\" {he} said one day."],
         trouble: &[
             "So {he} packed a small bag and went off.",
             "The way was long. [{His} feet hurt, and the nights were cold.|It rained, and {he} was all alone.]",
@@ -532,19 +366,12 @@ pub(crate) const LAND: &[Plot] = &[
             "\"I have seen {goal},\" {he} said, \"and now I want to see my home.\"",
             "[When {he} came home, everything looked lovely to {him}.|And home had never been so beautiful.]",
         ],
-        lessons: &[
-            "It is good to go, and it is good to come home.",
-            "A long way is short with a friend.",
-            "The best part of a journey is a friend.",
-        ],
+        lessons: &["It is good to go, and it is good to come home.", "A long way is short with a friend.", "The best part of a journey is a friend."],
     },
     Plot {
         themes: &["forgiveness", "a quarrel", "friendship"],
         slots: &[("toy", &["kite", "ball", "drum", "little boat"])],
-        start: &[
-            "{His} best friend was {meet}.",
-            "[They did everything together.|They played together every day.]",
-        ],
+        start: &["{His} best friend was {meet}.", "[They did everything together.|They played together every day.]"],
         trouble: &[
             "One day, they found a {toy}.",
             "\"It is mine!\" said {name}. \"No, it is mine!\" said {friend}.",
@@ -562,22 +389,12 @@ pub(crate) const LAND: &[Plot] = &[
             "[It did not look new, but it was better than before, because now it belonged to both of them.|Then they played until the evening, first one and then the other.]",
             "[They never had such a quarrel again.|\"You are better than any {toy},\" said {friend}.|]",
         ],
-        lessons: &[
-            "A friend is worth more than a toy.",
-            "It is brave to say sorry first.",
-            "Sharing is more fun than winning.",
-        ],
+        lessons: &["A friend is worth more than a toy.", "It is brave to say sorry first.", "Sharing is more fun than winning."],
     },
     Plot {
         themes: &["being yourself", "singing", "fog"],
-        slots: &[(
-            "way",
-            &["very softly", "a bit too low", "a bit too high", "in a funny way"],
-        )],
-        start: &[
-            "{He} loved to sing, but {he} sang {way}.",
-            "[The others laughed about it.|\"Please stop,\" said the others.]",
-        ],
+        slots: &[("way", &["very softly", "a bit too low", "a bit too high", "in a funny way"])],
+        start: &["{He} loved to sing, but {he} sang {way}.", "[The others laughed about it.|\"Please stop,\" said the others.]"],
         trouble: &[
             "So {name} stopped singing, and {he} was [quiet and sad|not happy any more].",
             "One day, a thick fog came. [It was so thick that nobody could see a thing.|You could not see your own feet.]",
@@ -594,19 +411,12 @@ pub(crate) const LAND: &[Plot] = &[
             "[After that, nobody laughed about {name} any more.|Now everybody asked {name} for a song.]",
             "And {he} sang every day, {way}, and {he} was happy.",
         ],
-        lessons: &[
-            "Be yourself, for nobody else can do it.",
-            "What makes you different can be what others need.",
-            "Every voice is good for something.",
-        ],
+        lessons: &["Be yourself, for nobody else can do it.", "What makes you different can be what others need.", "Every voice is good for something."],
     },
     Plot {
         themes: &["being small", "helping", "courage"],
         slots: &[("treasure", &["key", "ring", "coin", "bell"])],
-        start: &[
-            "{He} was not very big, and {he} often wished to be bigger.",
-            "[\"You are too small to help,\" the others always said.|]",
-        ],
+        start: &["{He} was not very big, and {he} often wished to be bigger.", "[\"You are too small to help,\" the others always said.|]"],
         trouble: &[
             "One day, {meet} was [very upset|in trouble].",
             "\"My {treasure} fell into a deep hole,\" said {friend}. \"It is too narrow for me.\"",
@@ -623,22 +433,12 @@ pub(crate) const LAND: &[Plot] = &[
             "\"Today you are the biggest of us all,\" said {friend}.",
             "[And {name} never again wished to be bigger.|{Name} was proud to be just as {he} was.]",
         ],
-        lessons: &[
-            "You are never too small to help.",
-            "Small ones can do great things.",
-            "Everybody is good at something.",
-        ],
+        lessons: &["You are never too small to help.", "Small ones can do great things.", "Everybody is good at something."],
     },
     Plot {
         themes: &["mistakes", "baking", "a funny thing"],
-        slots: &[
-            ("dish", &["cake", "pie", "soup", "pudding"]),
-            ("wrong", &["salt", "pepper", "sand", "soap"]),
-        ],
-        start: &[
-            "{He} wanted to make a {dish} for {meet}.",
-            "\"It will be the best {dish} in the world,\" {he} said.",
-        ],
+        slots: &[("dish", &["cake", "pie", "soup", "pudding"]), ("wrong", &["salt", "pepper", "sand", "soap"])],
+        start: &["{He} wanted to make a {dish} for {meet}.", "\"It will be the best {dish} in the world,\" {he} said."],
         trouble: &[
             "{He} [mixed and stirred|worked all morning] and did not look closely.",
             "And so {he} took {wrong} and thought it was sugar.",
@@ -655,11 +455,7 @@ pub(crate) const LAND: &[Plot] = &[
             "This time they looked twice, and the {dish} was [sweet and good|wonderful].",
             "[But they still laugh about the first one.|They ate it all, down to the last bit.]",
         ],
-        lessons: &[
-            "Everybody makes mistakes, and it is good to laugh about them.",
-            "Look twice, and then begin.",
-            "A mistake is the start of something better.",
-        ],
+        lessons: &["Everybody makes mistakes, and it is good to laugh about them.", "Look twice, and then begin.", "A mistake is the start of something better."],
     },
     Plot {
         themes: &["caring", "a sick friend", "kindness"],
@@ -681,18 +477,11 @@ pub(crate) const LAND: &[Plot] = &[
             "\"The {dish} was good,\" {fhe} said, \"but the best medicine was you.\"",
             "[Soon they met again every day, just as before.|The next week, they were out in the sun again.]",
         ],
-        lessons: &[
-            "The best medicine is a good friend.",
-            "Caring for others makes them strong.",
-            "A small visit can do great good.",
-        ],
+        lessons: &["The best medicine is a good friend.", "Caring for others makes them strong.", "A small visit can do great good."],
     },
     Plot {
         themes: &["keeping a promise", "a letter", "not giving up"],
-        slots: &[(
-            "news",
-            &["a birthday letter", "a letter from far away", "a letter with good news"],
-        )],
+        slots: &[("news", &["a birthday letter", "a letter from far away", "a letter with good news"])],
         start: &["{He} carried letters from house to house, and {he} was proud of it."],
         trouble: &[
             "One cold day, {he} had {news} for {meet}.",
@@ -710,10 +499,6 @@ pub(crate) const LAND: &[Plot] = &[
             "{Friend} opened it and could not believe {fhis} eyes. \"You came in this weather!\"",
             "{Friend} read the letter and [cried with joy|danced through the room]. Then they [drank hot tea by the fire|sat by the warm fire together].",
         ],
-        lessons: &[
-            "A promise is a promise.",
-            "You can trust somebody who keeps a promise.",
-            "Step by step, you can get through everything.",
-        ],
+        lessons: &["A promise is a promise.", "You can trust somebody who keeps a promise.", "Step by step, you can get through everything."],
     },
 ];

@@ -3,20 +3,13 @@
 use super::plots::Plot;
 
 /// Plots for heroes who live in the sea.
+#[rustfmt::skip] // a table: one thing on a line
 pub(crate) const SEA: &[Plot] = &[
     Plot {
         themes: &["asking for help", "a lost thing", "friendship"],
         slots: &[
             ("thing", &["white pearl", "golden shell", "shiny coin", "pink stone"]),
-            (
-                "spot",
-                &[
-                    "behind a rock",
-                    "in the green seaweed",
-                    "under the sand",
-                    "in an old boot",
-                ],
-            ),
+            ("spot", &["behind a rock", "in the green seaweed", "under the sand", "in an old boot"]),
         ],
         start: &["{He} had a {thing}, and {he} loved it very much."],
         trouble: &[
@@ -35,22 +28,11 @@ pub(crate) const SEA: &[Plot] = &[
             "[{Name} swam in circles with joy.|\"Thank you, {friend}!\" said {name}.]",
             "[From that day on, they swam together every day.|]",
         ],
-        lessons: &[
-            "It is good to ask for help.",
-            "Two friends can find what one cannot.",
-            "A friend makes every trouble smaller.",
-        ],
+        lessons: &["It is good to ask for help.", "Two friends can find what one cannot.", "A friend makes every trouble smaller."],
     },
     Plot {
         themes: &["courage", "the dark", "being brave", "bedtime"],
-        slots: &[(
-            "wonder",
-            &[
-                "a thousand little lights",
-                "shining fish like stars",
-                "a garden of bright corals",
-            ],
-        )],
+        slots: &[("wonder", &["There were a thousand little lights", "There were fish that shone like stars", "There was a garden of bright corals"])],
         start: &["{He} liked the bright water near the top, but {he} was afraid of the deep and the dark."],
         trouble: &[
             "\"[Down there it is black and cold|I will never go down there],\" {he} said.",
@@ -64,21 +46,14 @@ pub(crate) const SEA: &[Plot] = &[
         ],
         end: &[
             "\"Thank you,\" said {friend}. \"Now turn around and look!\"",
-            "{Name} turned around. There was {wonder}.",
+            "{Name} turned around. {wonder}.",
             "\"[The dark is beautiful|I did not know that],\" said {name}, and {he} was never afraid of it again.",
         ],
-        lessons: &[
-            "Being brave means taking one small step.",
-            "The dark is full of lovely things.",
-            "You are braver than you think.",
-        ],
+        lessons: &["Being brave means taking one small step.", "The dark is full of lovely things.", "You are braver than you think."],
     },
     Plot {
         themes: &["sharing", "a storm", "kindness"],
-        slots: &[(
-            "shelter",
-            &["a cave in the rocks", "an old ship", "a quiet place behind the reef"],
-        )],
+        slots: &[("shelter", &["a cave in the rocks", "an old ship", "a quiet place behind the reef"])],
         start: &["{He} liked to play in the waves all day."],
         trouble: &[
             "One day, a great storm came over the sea.",
@@ -95,11 +70,7 @@ pub(crate) const SEA: &[Plot] = &[
             "In the morning, the sea was [calm and blue|as smooth as glass].",
             "[They swam out together and played in the sun.|\"Let us be friends,\" said {friend}.]",
         ],
-        lessons: &[
-            "There is always room to share.",
-            "A storm is not so bad with a friend.",
-            "A kind heart is a safe place.",
-        ],
+        lessons: &["There is always room to share.", "A storm is not so bad with a friend.", "A kind heart is a safe place."],
     },
     Plot {
         themes: &["kindness", "a race", "winning"],
@@ -121,22 +92,11 @@ pub(crate) const SEA: &[Plot] = &[
             "\"You did not win the race,\" said {friend}, \"but you won a friend.\"",
             "[{Name} was happier than any winner.|And that was the best prize of all.]",
         ],
-        lessons: &[
-            "Being kind is better than being first.",
-            "It is better to help than to win.",
-        ],
+        lessons: &["Being kind is better than being first.", "It is better to help than to win."],
     },
     Plot {
         themes: &["trying again", "learning", "not giving up"],
-        slots: &[(
-            "skill",
-            &[
-                "jump over the waves",
-                "sing like a whale",
-                "swim in circles",
-                "blow big bubbles",
-            ],
-        )],
+        slots: &[("skill", &["jump over the waves", "sing a long song", "swim in circles", "blow big bubbles"])],
         start: &["There was one thing {he} wanted to do, and that was to {skill}."],
         trouble: &[
             "{He} tried on Monday, but it did not go well.",
@@ -146,17 +106,14 @@ pub(crate) const SEA: &[Plot] = &[
         turn: &[
             "Then {meet} came to {him}.",
             "\"[Nobody can {skill} on the first day|I had to try a hundred times],\" said {friend}. \"[Try a little every day|Do not stop now].\"",
-            "So {name} tried again [every morning|again and again].",
+            "So {name} tried [every morning|day after day|again and again].",
         ],
         end: &[
             "And one sunny day, {he} could {skill} at last!",
             "[\"I knew you could do it,\" said {friend}.|Everybody came to see it.]",
             "[{Name} was very proud.|{Name} laughed with joy.]",
         ],
-        lessons: &[
-            "If you try again and again, you will learn.",
-            "Nobody can do everything on the first day.",
-        ],
+        lessons: &["If you try again and again, you will learn.", "Nobody can do everything on the first day."],
     },
     Plot {
         themes: &["helping", "the way home", "kindness"],

@@ -15,12 +15,16 @@ pub(crate) struct Wish {
     pub(crate) temper: Option<&'static str>,
     /// A theme of the plot.
     pub(crate) theme: Option<&'static str>,
+    /// Another name than the hero's own, and whether it is a girl's.
+    pub(crate) called: Option<(&'static str, bool)>,
 }
 
 /// A story, and what can be asked about it.
 #[derive(Debug, Clone)]
 pub(crate) struct Story {
     pub(crate) text: String,
+    /// What the hero is called.
+    pub(crate) name: &'static str,
     pub(crate) hero: &'static Hero,
     pub(crate) friend: &'static Hero,
     pub(crate) lesson: &'static str,
@@ -52,7 +56,9 @@ pub(crate) fn story(wish: Wish, dice: &mut Dice) -> Story {
     let friend = wish.friend.unwrap_or_else(|| companion(hero, dice));
     let plot = plot(hero.swims() && friend.swims(), wish.theme, dice);
     let lesson = dice.pick(plot.lessons);
-    let bindings = bindings(hero, friend, wish.temper, plot, lesson, dice);
+    let (name, she) = wish.called.unwrap_or((hero.name, hero.she));
+    let hero_as_told = Hero { name, she, ..*hero };
+    let bindings = bindings(&hero_as_told, friend, wish.temper, plot, lesson, dice);
 
     let mut paragraphs = vec![paragraph(
         &[&[dice.pick(OPENINGS)], plot.start].concat(),
@@ -65,6 +71,7 @@ pub(crate) fn story(wish: Wish, dice: &mut Dice) -> Story {
     paragraphs.push(expand(dice.pick(LESSONS), &bindings, dice));
     Story {
         text: paragraphs.join("\n\n"),
+        name,
         hero,
         friend,
         lesson,
@@ -147,4 +154,41 @@ fn paragraph(templates: &[&str], bindings: &Bindings, dice: &mut Dice) -> String
         .filter(|sentence| !sentence.is_empty())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Every theme that a story can be asked for.
+pub(crate) fn themes() -> Vec<&'static str> {
+    let mut themes: Vec<_> = LAND.iter().flat_map(|plot| plot.themes).copied().collect();
+    themes.sort_unstable();
+    themes.dedup();
+    themes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cast::CAST;
+    use super::{Dice, Wish, story};
+
+    #[test]
+    fn a_story_is_on_the_hero_asked_for_and_leaves_no_slot_open() {
+        for index in 0..3_000 {
+            let dice = &mut Dice::new(7, index);
+            let hero = dice.pick_ref(CAST);
+            let told = story(
+                Wish {
+                    hero: Some(hero),
+                    ..Wish::default()
+                },
+                dice,
+            );
+            assert!(
+                told.text.contains(hero.name) && told.text.contains(hero.noun),
+                "{}",
+                told.text
+            );
+            assert!(told.text.contains(told.friend.name), "{}", told.text);
+            assert!(!told.text.contains(['[', ']', '{', '}', '|']), "{}", told.text);
+            assert!(told.text.contains(told.lesson));
+        }
+    }
 }
