@@ -25,7 +25,11 @@ pub(crate) async fn serve(arguments: Arguments) -> Result<()> {
 
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
     tasks.spawn(event_loop.run(stop.clone()));
-    tasks.spawn(infernet_bootstrap::forward(arguments.network.clone(), events, swarm.clone()));
+    tasks.spawn(infernet_bootstrap::forward(
+        arguments.network.clone(),
+        events,
+        swarm.clone(),
+    ));
     let metrics_url = match arguments.metrics {
         Some(address) => {
             let cannot = || format!("cannot serve metrics on `{address}`; choose another with `--metrics`");

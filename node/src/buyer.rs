@@ -154,7 +154,11 @@ pub(crate) async fn serve(node: Arc<Node>, purchase: Purchase, mut consumer: Con
     let mut tried = Tried::default();
     let deadline = purchase.deadline.into();
     let bought = tokio::time::timeout_at(deadline, buy(&node, &purchase, &mut consumer, &mut tried)).await;
-    let bought = bought.unwrap_or_else(|_| Err(BuyError::Deadline { delivered: consumer.has_begun() }));
+    let bought = bought.unwrap_or_else(|_| {
+        Err(BuyError::Deadline {
+            delivered: consumer.has_begun(),
+        })
+    });
     match bought {
         Ok(summary) => {
             consumer

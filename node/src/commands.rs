@@ -2,6 +2,7 @@
 
 mod completions;
 mod config;
+mod demo;
 mod foreground;
 mod identity;
 mod init;
@@ -88,8 +89,7 @@ fn dispatch(command: &Command, context: &Context) -> Result {
         Command::Receipts(args) => receipts::run(args, context),
         Command::Completions(args) => completions::run(*args, context),
         Command::Version => version::run(context),
-        Command::Demo(_) | Command::Chat(_) | Command::Bench(_) => {
-            Err(Failure::new(Exit::Failed, "this build does not have the command"))
-        }
+        Command::Demo(args) => demo::run(args, context),
+        Command::Chat(_) | Command::Bench(_) => Err(Failure::new(Exit::Failed, "this build does not have the command")),
     }
 }

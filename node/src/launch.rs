@@ -112,8 +112,16 @@ pub async fn launch(home: &LockedHome, config: &Config, tasks: &Tasks) -> Result
         Some(address) => Some(serve(config, address, &node, tasks).await?),
         None => None,
     };
-    ipc::serve(home, Arc::new(crate::control::Controlled::new(node.clone(), gateway.clone())), tasks)?;
-    Ok(Launched { listen: node.listening().await?, node, gateway })
+    ipc::serve(
+        home,
+        Arc::new(crate::control::Controlled::new(node.clone(), gateway.clone())),
+        tasks,
+    )?;
+    Ok(Launched {
+        listen: node.listening().await?,
+        node,
+        gateway,
+    })
 }
 
 async fn serve(config: &Config, listen: SocketAddr, node: &Arc<Node>, tasks: &Tasks) -> Result<String, LaunchError> {
@@ -145,7 +153,10 @@ fn listen(config: &Config) -> Result<Vec<Multiaddr>, LaunchError> {
 }
 
 fn multiaddrs(texts: &[String]) -> Result<Vec<Multiaddr>, LaunchError> {
-    texts.iter().map(|text| text.parse().map_err(|_| LaunchError::Address(text.clone()))).collect()
+    texts
+        .iter()
+        .map(|text| text.parse().map_err(|_| LaunchError::Address(text.clone())))
+        .collect()
 }
 
 /// What the node sells: nothing as a consumer, and nothing by default where no engine answers.
@@ -185,7 +196,11 @@ async fn found(config: &Config) -> Vec<Arc<dyn Backend>> {
         warn!(engine = candidate.kind.as_str(), %error, "the engine that was named does not answer");
     }
     for found in &detected {
-        info!(engine = found.kind.as_str(), models = found.models.len(), "engine found");
+        info!(
+            engine = found.kind.as_str(),
+            models = found.models.len(),
+            "engine found"
+        );
     }
     detected.into_iter().map(|found| found.backend).collect()
 }
@@ -207,7 +222,12 @@ fn server(config: &Config, named: config::Backend) -> Result<Arc<dyn Backend>, L
         url: url.to_owned(),
         variable: kind.variables().map_or("its variable", |(host, _)| host),
     };
-    let engine = config.engines.hosts.iter().find(|engine| engine.kind == named).ok_or_else(|| missing("no address"))?;
+    let engine = config
+        .engines
+        .hosts
+        .iter()
+        .find(|engine| engine.kind == named)
+        .ok_or_else(|| missing("no address"))?;
     let key = engine.api_key.as_ref().map(|key| key.expose());
     let backend = OpenAiBackend::new(kind, &engine.url, key).map_err(|_| missing(&engine.url))?;
     Ok(Arc::new(backend))
@@ -230,7 +250,10 @@ fn kind(backend: config::Backend) -> BackendKind {
 #[cfg(feature = "embedded")]
 async fn embedded(config: &Config) -> Result<Arc<dyn Backend>, LaunchError> {
     use infernet_inference::embedded::EmbeddedBackend;
-    let slots = config.provider.slots.map_or(usize::from(EMBEDDED_SLOTS), |slots| slots as usize);
+    let slots = config
+        .provider
+        .slots
+        .map_or(usize::from(EMBEDDED_SLOTS), |slots| slots as usize);
     let model = config.provider.model.clone();
     let opened = tokio::task::spawn_blocking(move || match model {
         Some(path) => EmbeddedBackend::open(&path, slots),

@@ -32,11 +32,21 @@ impl Service {
     /// Buys with these defaults, where a request does not say otherwise.
     #[must_use]
     pub fn new(node: Arc<Node>, policy: Policy, price_cap: Price) -> Self {
-        Self { node, policy, price_cap }
+        Self {
+            node,
+            policy,
+            price_cap,
+        }
     }
 
     fn purchase(&self, request: InferenceRequest) -> Purchase {
-        let InferenceRequest { model, request, body, preferences, deadline } = request;
+        let InferenceRequest {
+            model,
+            request,
+            body,
+            preferences,
+            deadline,
+        } = request;
         let mut only = preferences.only;
         if preferences.fallbacks_refused && only.is_empty() {
             only.clone_from(&preferences.order);
@@ -180,9 +190,16 @@ fn unplaced_of(unplaced: Unplaced, needs: &str) -> InferError {
             model: model.to_string(),
             cheapest: format!("{} in, {} out per million tokens", cheapest.input, cheapest.output),
         },
-        Unplaced::Unfit { model } => InferError::Unfit { model: model.to_string(), needs: needs.to_owned() },
-        Unplaced::NobodyFree { .. } => InferError::NobodyFree { retry_after: RETRY_AFTER },
-        Unplaced::TooManyWait => InferError::TooManyWait { retry_after: RETRY_AFTER },
+        Unplaced::Unfit { model } => InferError::Unfit {
+            model: model.to_string(),
+            needs: needs.to_owned(),
+        },
+        Unplaced::NobodyFree { .. } => InferError::NobodyFree {
+            retry_after: RETRY_AFTER,
+        },
+        Unplaced::TooManyWait => InferError::TooManyWait {
+            retry_after: RETRY_AFTER,
+        },
         Unplaced::Journal => InferError::Internal(unplaced.to_string()),
     }
 }
@@ -198,9 +215,15 @@ fn failed(failure: Failure, delivered: bool) -> InferError {
                     "code": null,
                 }
             });
-            InferError::Refused { status: fail.status, body: body.to_string().into() }
+            InferError::Refused {
+                status: fail.status,
+                body: body.to_string().into(),
+            }
         }
         Failure::Journal => InferError::Internal(failure.to_string()),
-        failure => InferError::Failed { reason: failure.to_string(), delivered },
+        failure => InferError::Failed {
+            reason: failure.to_string(),
+            delivered,
+        },
     }
 }

@@ -113,9 +113,21 @@ pub(crate) struct Consumer {
 pub(crate) fn pair() -> (Consumer, Answer) {
     let (head, head_receiver) = oneshot::channel();
     let (said, said_receiver) = mpsc::channel(CHUNKS);
-    let consumer =
-        Consumer { head: Some(head), said, chosen: None, held_head: None, held: Vec::new(), held_bytes: 0 };
-    (consumer, Answer { head: head_receiver, said: said_receiver })
+    let consumer = Consumer {
+        head: Some(head),
+        said,
+        chosen: None,
+        held_head: None,
+        held: Vec::new(),
+        held_bytes: 0,
+    };
+    (
+        consumer,
+        Answer {
+            head: head_receiver,
+            said: said_receiver,
+        },
+    )
 }
 
 impl Consumer {
@@ -151,7 +163,11 @@ impl Consumer {
         if !self.has_begun() {
             self.held_bytes += bytes.len();
             self.held.push(bytes);
-            return if worth_telling || self.held_bytes > HELD { self.release().await } else { Ok(()) };
+            return if worth_telling || self.held_bytes > HELD {
+                self.release().await
+            } else {
+                Ok(())
+            };
         }
         self.said.send(Said::Data(bytes)).await.map_err(|_| Gone)
     }

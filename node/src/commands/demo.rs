@@ -17,7 +17,6 @@ use self::stage::Stage;
 use super::{Context, Result};
 use crate::buyer::consumer::{Answer, Said, Summary};
 use crate::cli::DemoArgs;
-use crate::happenings::Happening;
 use crate::out::{Exit, Failure};
 use crate::runtime::{self, Tasks};
 
@@ -81,7 +80,9 @@ async fn show(args: &DemoArgs, context: &Context, tasks: &Tasks) -> Result {
 /// Exports the deal out of the consumer's ledger and checks it as a stranger would.
 async fn check(summary: &Summary, stage: &Stage, page: &mut Page<'_>) -> Result<()> {
     let deals = stage.consumer.store().deals(summary.chosen.lease.job).await?;
-    let deal = deals.first().ok_or_else(|| failed("the ledger does not hold the deal"))?;
+    let deal = deals
+        .first()
+        .ok_or_else(|| failed("the ledger does not hold the deal"))?;
     let file = deal.export(stage.network());
     match chain::check(&file) {
         Ok(checked) => page.checked(summary, &checked, file.len()),

@@ -183,7 +183,8 @@ impl Seam {
     /// Passes data on, all but the end.
     fn pass(&mut self, bytes: Bytes) -> Option<Bytes> {
         let has = |needle: &[u8]| memmem::find(&bytes, needle).is_some();
-        if !has(b"[DONE]") && !(self.usage_asked && has(b"\"usage\"")) {
+        let may_end = has(b"[DONE]") || self.usage_asked && has(b"\"usage\"");
+        if !may_end {
             return Some(bytes);
         }
         let mut out = Vec::with_capacity(bytes.len());

@@ -24,7 +24,10 @@ const NEAR_ENOUGH: f64 = 0.55;
 
 /// An error on its way to a client.
 #[derive(Clone)]
-pub(super) struct ApiError {
+pub(super) struct ApiError(Box<Told>);
+
+#[derive(Clone)]
+struct Told {
     status: StatusCode,
     kind: &'static str,
     code: Option<&'static str>,
@@ -38,7 +41,7 @@ pub(super) struct ApiError {
 
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Told {
             status,
             kind,
             code: None,
@@ -47,29 +50,34 @@ impl ApiError {
             retry_after: None,
             should_retry: None,
             body: None,
-        }
+        }))
     }
 
-    fn code(self, code: &'static str) -> Self {
-        Self {
-            code: Some(code),
-            ..self
-        }
+    fn code(mut self, code: &'static str) -> Self {
+        self.0.code = Some(code);
+        self
     }
 
-    fn param(self, param: &str) -> Self {
-        Self {
-            param: Some(param.to_owned()),
-            ..self
-        }
+    fn param(mut self, param: &str) -> Self {
+        self.0.param = Some(param.to_owned());
+        self
     }
 
-    fn retry_after(self, seconds: u64) -> Self {
+    fn retry_after(mut self, seconds: u64) -> Self {
         // Zero would mean at once, for ever.
-        Self {
-            retry_after: Some(seconds.max(1)),
-            ..self
-        }
+        self.0.retry_after = Some(seconds.max(1));
+        self
+    }
+
+    /// Another try would end in the same way, or be paid for again.
+    fn final_if(mut self, is_final: bool) -> Self {
+        self.0.should_retry = is_final.then_some(false);
+        self
+    }
+
+    fn words(mut self, body: Option<Bytes>) -> Self {
+        self.0.body = body;
+        self
     }
 
     pub(super) fn invalid(message: impl Into<String>, param: &str) -> Self {
@@ -138,11 +146,9 @@ impl ApiError {
 
     pub(super) fn looped() -> Self {
         let message = "a node of this network sent this request to a gateway as if it were an engine; point its backend at an engine";
-        let error = Self::new(StatusCode::LOOP_DETECTED, INVALID, message).code("loop_detected");
-        Self {
-            should_retry: Some(false),
-            ..error
-        }
+        Self::new(StatusCode::LOOP_DETECTED, INVALID, message)
+            .code("loop_detected")
+            .final_if(true)
     }
 
     pub(super) fn no_model(model: &str, near: &[String]) -> Self {
@@ -184,19 +190,11 @@ impl ApiError {
             InferError::Refused { status, body } => Self::refused(status, body, message),
             InferError::Failed { delivered, .. } => Self::new(StatusCode::BAD_GATEWAY, SERVER, message)
                 .code("provider_failed")
-                .delivered(delivered),
+                .final_if(delivered),
             InferError::Deadline { delivered } => Self::new(StatusCode::GATEWAY_TIMEOUT, SERVER, message)
                 .code("deadline")
-                .delivered(delivered),
+                .final_if(delivered),
             InferError::Internal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, message).code("internal"),
-        }
-    }
-
-    /// What was delivered was paid for: another try would be paid for again.
-    fn delivered(self, delivered: bool) -> Self {
-        Self {
-            should_retry: delivered.then_some(false),
-            ..self
         }
     }
 
@@ -206,17 +204,14 @@ impl ApiError {
         let kind = if status.is_client_error() { INVALID } else { SERVER };
         let is_error =
             json::validate(&body).is_ok() && Object::read(&body).is_ok_and(|object| object.get("error").is_some());
-        Self {
-            body: is_error.then_some(body),
-            ..Self::new(status, kind, message)
-        }
+        Self::new(status, kind, message).words(is_error.then_some(body))
     }
 
     /// The error object.
     pub(super) fn json(&self) -> Bytes {
-        match &self.body {
+        match &self.0.body {
             Some(body) => body.clone(),
-            None => error_json(&self.message, self.kind, self.param.as_deref(), self.code).into(),
+            None => error_json(&self.0.message, self.0.kind, self.0.param.as_deref(), self.0.code).into(),
         }
     }
 
@@ -250,23 +245,22 @@ impl From<RequestError> for ApiError {
             RequestError::Feature { .. } => Some("unsupported_feature"),
             _ => None,
         };
-        Self {
-            code,
-            param: error.param().map(str::to_owned),
-            ..Self::new(status, INVALID, error.to_string())
-        }
+        let mut told = Self::new(status, INVALID, error.to_string());
+        told.0.code = code;
+        told.0.param = error.param().map(str::to_owned);
+        told
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, self.json()).into_response();
+        let mut response = (self.0.status, self.json()).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = self.0.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(should) = self.should_retry {
+        if let Some(should) = self.0.should_retry {
             headers.insert(
                 SHOULD_RETRY,
                 HeaderValue::from_static(if should { "true" } else { "false" }),

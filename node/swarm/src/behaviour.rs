@@ -14,6 +14,7 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{connection_limits, identify, kad, mdns, ping, relay, request_response, upnp};
 
 use crate::config::{Config, Limits, Role};
+use crate::direct_only::DirectOnly;
 use crate::error::Error;
 use crate::exchange::{Codec, Exchange};
 use crate::gossip::{self, Gossip};
@@ -65,8 +66,8 @@ pub(crate) struct Behaviour {
     pub(crate) blocked: allow_block_list::Behaviour<BlockedPeers>,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
-    pub(crate) gossip: Gossip,
-    pub(crate) kad: kad::Behaviour<MemoryStore>,
+    pub(crate) gossip: DirectOnly<Gossip>,
+    pub(crate) kad: DirectOnly<kad::Behaviour<MemoryStore>>,
     pub(crate) ad: request_response::Behaviour<Codec>,
     pub(crate) offer: request_response::Behaviour<Codec>,
     pub(crate) streams: Toggle<stream::behaviour::Behaviour>,
@@ -101,8 +102,8 @@ impl Behaviour {
                     .with_cache_size(0),
             ),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
-            gossip: gossip::behaviour(&config.topics)?,
-            kad: dht(config, names, keypair),
+            gossip: DirectOnly::new(gossip::behaviour(&config.topics)?),
+            kad: DirectOnly::new(dht(config, names, keypair)),
             ad: exchange(Exchange::Ad, names),
             offer: exchange(Exchange::Offer, names),
             streams: node

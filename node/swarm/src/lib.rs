@@ -17,6 +17,7 @@
 mod behaviour;
 mod config;
 mod dht;
+mod direct_only;
 mod error;
 mod event;
 mod event_loop;

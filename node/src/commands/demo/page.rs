@@ -35,12 +35,22 @@ pub(super) struct Page<'a> {
 impl<'a> Page<'a> {
     pub(super) fn new(out: &'a Out) -> Self {
         let (events, column, word) = (Splitter::default(), 0, String::new());
-        Self { out, events, column, word, asked: Instant::now(), first_token: None }
+        Self {
+            out,
+            events,
+            column,
+            word,
+            asked: Instant::now(),
+            first_token: None,
+        }
     }
 
     fn heading(&self, name: &str, aside: &str) {
         let rule = "─".repeat(WIDTH.saturating_sub(name.chars().count() + aside.chars().count() + 6));
-        let (name, rest) = (self.out.paint(Style::Bold, name), self.out.paint(Style::Dim, &format!("{aside} {rule}")));
+        let (name, rest) = (
+            self.out.paint(Style::Bold, name),
+            self.out.paint(Style::Dim, &format!("{aside} {rule}")),
+        );
         self.out.line(format_args!("\n  {name}  {rest}"));
     }
 
@@ -60,13 +70,17 @@ impl<'a> Page<'a> {
         let (peer, at) = (short(&node.peer_id()), listen.first().map(port).unwrap_or_default());
         let peer = self.out.paint(Style::Cyan, &peer);
         let does = self.out.paint(Style::Dim, does);
-        self.out.line(format_args!("  {dot} {role:<11} {peer}  {at:<16} {does}"));
+        self.out
+            .line(format_args!("  {dot} {role:<11} {peer}  {at:<16} {does}"));
     }
 
     pub(super) fn question(&mut self, prompt: &str, stage: &Stage) {
         self.asked = Instant::now();
         if self.out.is_json() {
-            return self.out.json(&event("question", json!({ "prompt": prompt, "model": stage.model.as_str() })));
+            return self.out.json(&event(
+                "question",
+                json!({ "prompt": prompt, "model": stage.model.as_str() }),
+            ));
         }
         self.heading("question", "it leaves the consumer only towards the provider that wins");
         self.out.line(format_args!("  {prompt}"));
@@ -86,7 +100,10 @@ impl<'a> Page<'a> {
                 self.heading("auction", "what the network sees");
                 let what = format!(
                     "offer     {}  wanted by policy `{}`, {} invited, open {} ms at most",
-                    offer.requirement.model, offer.policy, offer.invited.len(), offer.window.0
+                    offer.requirement.model,
+                    offer.policy,
+                    offer.invited.len(),
+                    offer.window.0
                 );
                 self.out.line(format_args!("  {what}"));
             }
@@ -99,21 +116,34 @@ impl<'a> Page<'a> {
                     });
                     return self.out.json(&event("bid", fields));
                 }
-                let price = if bid.price.is_free() { "free".to_owned() } else { bid.price.output.to_string() };
+                let price = if bid.price.is_free() {
+                    "free".to_owned()
+                } else {
+                    bid.price.output.to_string()
+                };
                 let speed = match bid.speed {
                     0 => "no history yet".to_owned(),
                     speed => format!("{} tokens/s, first after {} ms", speed / 1000, bid.ttft.0),
                 };
                 let name = stage.name(&bid.signer());
-                self.out.line(format_args!("  bid       {name:<11} {price:<8} {speed:<32} {:>8}", ms(*after_us)));
+                self.out.line(format_args!(
+                    "  bid       {name:<11} {price:<8} {speed:<32} {:>8}",
+                    ms(*after_us)
+                ));
             }
-            Happening::Accepted { lease, winner, after_us } => {
+            Happening::Accepted {
+                lease,
+                winner,
+                after_us,
+            } => {
                 if self.out.is_json() {
-                    let fields = json!({ "lease": lease.to_string(), "winner": winner.peer_id(), "after_us": after_us });
+                    let fields =
+                        json!({ "lease": lease.to_string(), "winner": winner.peer_id(), "after_us": after_us });
                     return self.out.json(&event("accept", fields));
                 }
                 let name = self.out.paint(Style::Green, &format!("{:<11}", stage.name(winner)));
-                self.out.line(format_args!("  accepted  {name} {:<41} {:>8}", "", ms(*after_us)));
+                self.out
+                    .line(format_args!("  accepted  {name} {:<41} {:>8}", "", ms(*after_us)));
                 self.heading("answer", "over the encrypted stream between the two, and nowhere else");
                 self.out.piece("  ");
             }
@@ -125,7 +155,10 @@ impl<'a> Page<'a> {
                     return self.out.json(&event("went_on", fields));
                 }
                 let name = stage.name(provider);
-                self.out.line(format_args!("  {}  {name}: {why}", self.out.paint(Style::Yellow, "went on")));
+                self.out.line(format_args!(
+                    "  {}  {name}: {why}",
+                    self.out.paint(Style::Yellow, "went on")
+                ));
             }
         }
     }
@@ -135,7 +168,10 @@ impl<'a> Page<'a> {
         self.events.push(bytes);
         while let Ok(Some(sse)) = self.events.next_event() {
             let text = sse.data().and_then(|data| serde_json::from_slice::<Value>(&data).ok());
-            let Some(text) = text.as_ref().and_then(|chunk| chunk["choices"][0]["delta"]["content"].as_str()) else {
+            let Some(text) = text
+                .as_ref()
+                .and_then(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
+            else {
                 continue;
             };
             if self.out.is_json() {
@@ -211,21 +247,55 @@ impl<'a> Page<'a> {
             });
             return self.out.json(&event("done", fields));
         }
-        let sign = checked.ledger.entries().last().and_then(|entry| entry.countersign.as_ref());
+        let sign = checked
+            .ledger
+            .entries()
+            .last()
+            .and_then(|entry| entry.countersign.as_ref());
         self.heading("receipt", "signed by both, kept by both");
-        let cost = if summary.cost.0 == 0 { "$0 (free)".to_owned() } else { summary.cost.to_string() };
+        let cost = if summary.cost.0 == 0 {
+            "$0 (free)".to_owned()
+        } else {
+            summary.cost.to_string()
+        };
         let rows = [
-            ("tokens", format!("{} in, {} out", step.input_tokens, step.output_tokens)),
-            ("speed", format!("first token after {}, then {speed} tokens/s", ms(self.first_token.unwrap_or_default()))),
+            (
+                "tokens",
+                format!("{} in, {} out", step.input_tokens, step.output_tokens),
+            ),
+            (
+                "speed",
+                format!(
+                    "first token after {}, then {speed} tokens/s",
+                    ms(self.first_token.unwrap_or_default())
+                ),
+            ),
             ("cost", cost),
-            ("provider", format!("{}  signed {}", short(&summary.chosen.provider.peer_id()), signature(receipt.bytes()))),
-            ("consumer", match sign {
-                Some(sign) => format!("{}  signed {}", short(&sign.signer().peer_id()), signature(sign.bytes())),
-                None => "not countersigned".to_owned(),
-            }),
+            (
+                "provider",
+                format!(
+                    "{}  signed {}",
+                    short(&summary.chosen.provider.peer_id()),
+                    signature(receipt.bytes())
+                ),
+            ),
+            (
+                "consumer",
+                match sign {
+                    Some(sign) => format!(
+                        "{}  signed {}",
+                        short(&sign.signer().peer_id()),
+                        signature(sign.bytes())
+                    ),
+                    None => "not countersigned".to_owned(),
+                },
+            ),
         ];
         for (name, value) in rows {
-            self.out.line(format_args!("  {} {value}", self.out.paint(Style::Dim, &format!("{name:<9}"))));
+            self.out.line(format_args!(
+                "  {} {value}",
+                self.out.paint(Style::Dim, &format!("{name:<9}"))
+            ));
         }
         let tick = self.out.paint(Style::Green, "✓");
         self.out.line(format_args!(

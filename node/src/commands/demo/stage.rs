@@ -57,12 +57,29 @@ impl Stage {
             };
             let node = node(&network, &at, Some(selling), tasks, &mut homes).await?;
             let listen = node.listening().await.map_err(failed)?;
-            page.node(name, &node.id(), &listen, &format!("sells {model}, embedded engine, free"));
+            page.node(
+                name,
+                &node.id(),
+                &listen,
+                &format!("sells {model}, embedded engine, free"),
+            );
             providers.push(node);
         }
         let consumer = node(&network, &at, None, tasks, &mut homes).await?;
-        page.node("consumer", &consumer.id(), &consumer.listening().await.map_err(failed)?, "buys");
-        Ok(Self { consumer, model, bootstrap, providers, network, _homes: homes })
+        page.node(
+            "consumer",
+            &consumer.id(),
+            &consumer.listening().await.map_err(failed)?,
+            "buys",
+        );
+        Ok(Self {
+            consumer,
+            model,
+            bootstrap,
+            providers,
+            network,
+            _homes: homes,
+        })
     }
 
     pub(super) fn network(&self) -> &Network {
@@ -124,7 +141,10 @@ async fn bootstrap(network: &Network, tasks: &Tasks) -> Result<(NodeId, Vec<Mult
     config.listen = loopback()?;
     let (swarm, events, event_loop) = infernet_swarm::new(config).map_err(failed)?;
     tasks.spawn("bootstrap swarm", event_loop.run(tasks.token()));
-    tasks.spawn_until_cancelled("bootstrap", infernet_bootstrap::forward(network.clone(), events, swarm.clone()));
+    tasks.spawn_until_cancelled(
+        "bootstrap",
+        infernet_bootstrap::forward(network.clone(), events, swarm.clone()),
+    );
     Ok((identity.node(), swarm.dialable_addrs().await.map_err(failed)?))
 }
 
@@ -149,7 +169,9 @@ async fn node(
         advertise: true,
         selling,
     };
-    Node::start(settings, store, recovered, tasks.clone()).await.map_err(failed)
+    Node::start(settings, store, recovered, tasks.clone())
+        .await
+        .map_err(failed)
 }
 
 /// One engine for each provider, and what their model is called.
@@ -157,11 +179,15 @@ async fn node(
 fn engines() -> Result<(Vec<Arc<dyn Backend>>, ModelId)> {
     use infernet_inference::embedded::{DEMO_MODEL, EmbeddedBackend};
     let engine = || EmbeddedBackend::demo(usize::from(SLOTS)).map(|engine| Arc::new(engine) as Arc<dyn Backend>);
-    let engines = (0..PROVIDERS).map(|_| engine().map_err(failed)).collect::<Result<_>>()?;
+    let engines = (0..PROVIDERS)
+        .map(|_| engine().map_err(failed))
+        .collect::<Result<_>>()?;
     Ok((engines, ModelId::new(DEMO_MODEL).map_err(failed)?))
 }
 
 #[cfg(not(feature = "embedded"))]
 fn engines() -> Result<(Vec<Arc<dyn Backend>>, ModelId)> {
-    Err(failed("the demo runs on the embedded engine; build with the feature `embedded`"))
+    Err(failed(
+        "the demo runs on the embedded engine; build with the feature `embedded`",
+    ))
 }

@@ -154,6 +154,8 @@ pub struct FrameWriter<W> {
     last_write: Instant,
     /// Whether what is held must not wait for the pace.
     hurry: bool,
+    /// Whether a flush was begun and not finished.
+    unflushed: bool,
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
@@ -165,6 +167,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
             paced: 0,
             last_write: Instant::now(),
             hurry: false,
+            unflushed: false,
         }
     }
 
@@ -224,24 +227,20 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         self.paced = 0;
     }
 
-    /// Whether frames wait to be written.
+    /// Whether frames wait to be written, or to be handed to the connection.
     pub fn held(&self) -> bool {
-        !self.buffer.is_empty()
+        self.unflushed || !self.buffer.is_empty()
     }
 
     /// Ready when held frames are to be flushed; never, where none are held.
     pub fn due(&self) -> impl Future<Output = ()> + Send + use<W> {
-        let at = self.held().then(|| {
-            if self.hurry {
-                self.last_write
-            } else {
-                self.last_write + PACE
-            }
-        });
+        let (held, hurry, at) = (self.held(), self.hurry, self.last_write + PACE);
         async move {
-            match at {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
+            match held {
+                false => std::future::pending().await,
+                // The timer's grain is a millisecond, so what is due now must not go through it.
+                true if hurry || at <= Instant::now() => {}
+                true => tokio::time::sleep_until(at).await,
             }
         }
     }
@@ -252,6 +251,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// [`FrameError::Io`] where the connection failed.
     pub async fn flush(&mut self) -> Result<(), FrameError> {
         while !self.buffer.is_empty() {
+            self.unflushed = true;
             let written = std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_write(cx, &self.buffer)).await?;
             if written == 0 {
                 return Err(FrameError::Io(io::ErrorKind::WriteZero.into()));
@@ -262,8 +262,9 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
             self.buffer = BytesMut::new();
         }
         self.last_write = Instant::now();
-        self.hurry = false;
         std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_flush(cx)).await?;
+        self.unflushed = false;
+        self.hurry = false;
         Ok(())
     }
 
@@ -372,6 +373,26 @@ mod tests {
         assert!(matches!(reader.next().await, Err(FrameError::Truncated { missing: 2 })));
         let mut reader = FrameReader::new(Cursor::new(b"\x00\x00\x00".to_vec()));
         assert!(matches!(reader.next().await, Err(FrameError::Truncated { missing: 1 })));
+    }
+
+    #[tokio::test]
+    async fn what_is_urgent_is_due_at_once() {
+        let mut writer = FrameWriter::new(Sink::default());
+        writer.last_write = Instant::now() + Duration::from_secs(60);
+        let due = |writer: &FrameWriter<Sink>| futures::FutureExt::now_or_never(writer.due()).is_some();
+        assert!(!due(&writer), "nothing is held");
+        writer.hold_paced(b"first").unwrap();
+        assert!(due(&writer) && writer.held_bytes() == 9);
+        writer.flush().await.unwrap();
+        for _ in 1..UNHELD_FRAMES {
+            writer.hold_paced(b"second").unwrap();
+        }
+        writer.flush().await.unwrap();
+        writer.last_write = Instant::now() + Duration::from_secs(60);
+        writer.hold_paced(b"later").unwrap();
+        assert!(!due(&writer), "it waits for the pace");
+        writer.hold(b"beat").unwrap();
+        assert!(due(&writer), "what is urgent takes along what waits");
     }
 
     #[tokio::test]

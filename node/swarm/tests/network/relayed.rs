@@ -3,12 +3,14 @@
 use infernet_swarm::multiaddr::Protocol;
 use infernet_swarm::{Event, Role};
 
-use super::harness::{config, node, soon, start};
+use super::harness::{TOPIC, config, node, soon, start};
 
 #[tokio::test]
 async fn a_stream_goes_through_a_relay_until_a_direct_way_is_known() {
     let mut relay = config(Role::Bootstrap);
     relay.external = vec!["/ip4/127.0.0.1/tcp/9".parse().unwrap()];
+    // So that nobody but the hidden node could hear the buyer.
+    relay.topics = Vec::new();
     let relay = start(relay);
     let circuit = relay
         .addresses()
@@ -36,11 +38,14 @@ async fn a_stream_goes_through_a_relay_until_a_direct_way_is_known() {
         }
     }
 
-    let buyer = node();
+    let mut buyer = node();
     let through = circuit.with(Protocol::P2p(hidden.id()));
     for (addresses, relayed) in [(vec![through], true), (vec![direct.unwrap()], false)] {
         let stream = soon(buyer.handle.open(hidden.id(), addresses)).await.unwrap();
         assert_eq!(stream.relayed, relayed);
+        if !relayed {
+            buyer.subscribed(hidden.id()).await;
+        }
         let (mut reader, mut writer) = stream.split();
         writer.send("hello").await.unwrap();
         let theirs = hidden
@@ -54,5 +59,7 @@ async fn a_stream_goes_through_a_relay_until_a_direct_way_is_known() {
         assert_eq!(soon(their_reader.next()).await.unwrap().unwrap(), "hello");
         their_writer.send("welcome").await.unwrap();
         assert_eq!(soon(reader.next()).await.unwrap().unwrap(), "welcome");
+        let published = buyer.handle.publish(TOPIC, format!("relayed: {relayed}").into()).await;
+        assert_eq!(published.is_err(), relayed, "gossip does not go over circuits");
     }
 }

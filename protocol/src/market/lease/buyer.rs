@@ -69,6 +69,8 @@ pub struct BuyerLease {
     running: BTreeSet<RequestId>,
     /// Requests that are due a receipt, those that run included.
     due: BTreeSet<RequestId>,
+    /// Requests that the last Reconcile named.
+    named: BTreeSet<RequestId>,
     /// Receipts that came before the one they follow, as substreams race.
     early: BTreeMap<u32, Verified<JobReceipt>>,
     busy: Option<(Mono, u32)>,
@@ -86,6 +88,7 @@ impl BuyerLease {
             made: BTreeMap::new(),
             running: BTreeSet::new(),
             due: BTreeSet::new(),
+            named: BTreeSet::new(),
             early: BTreeMap::new(),
             busy: None,
             ended: false,
@@ -307,19 +310,9 @@ impl BuyerLease {
 
     /// How far the buyer's book goes, and which requests it holds to be due a receipt, for as much of them as it has.
     #[must_use]
-    pub fn reconcile(&self) -> Reconcile {
-        let open = self.due.iter().filter_map(|request| {
-            let (next, commitment) = match self.made.get(request)? {
-                Made::Seen(seen, frames) => (*frames, seen.commitment.unwrap_or(self.deal().accept)),
-                Made::Journalled(_) => (0, self.deal().accept),
-                Made::Running | Made::Void => return None,
-            };
-            Some(Open {
-                request: *request,
-                next,
-                commitment,
-            })
-        });
+    pub fn reconcile(&mut self) -> Reconcile {
+        let open: Vec<Open> = self.due.iter().filter_map(|request| self.open_request(request)).collect();
+        self.named = open.iter().map(|open| open.request).collect();
         Reconcile {
             lease: self.deal().lease,
             held: self.ledger.next_seq(),
@@ -328,15 +321,29 @@ impl BuyerLease {
         }
     }
 
+    fn open_request(&self, request: &RequestId) -> Option<Open> {
+        let (next, commitment) = match self.made.get(request)? {
+            Made::Seen(seen, frames) => (*frames, seen.commitment.unwrap_or(self.deal().accept)),
+            Made::Journalled(_) => (0, self.deal().accept),
+            Made::Running | Made::Void => return None,
+        };
+        Some(Open {
+            request: *request,
+            next,
+            commitment,
+        })
+    }
+
     /// Countersignatures that the worker lacks, as its Reconcile says.
     pub fn on_reconcile(&self, theirs: &Reconcile) -> impl Iterator<Item = &Verified<Countersign>> {
         self.ledger.countersigns_from(theirs.held)
     }
 
-    /// The worker has answered a Reconcile and sent what was missing: what it has no receipt for costs nothing.
-    /// Gives the requests that were written off.
+    /// The worker has answered the last Reconcile and sent what was missing: what was named in it and still has no
+    /// receipt costs nothing. Gives the requests that were written off.
     pub fn reconciled(&mut self) -> Vec<RequestId> {
-        let off: Vec<RequestId> = self.due.difference(&self.running).copied().collect();
+        let off: Vec<RequestId> = self.named.intersection(&self.due).copied().collect();
+        self.named.clear();
         for request in &off {
             self.failed(request);
         }

@@ -4,7 +4,7 @@ use super::{RECEIPTS_PER_SLOT, Via, Worker};
 use crate::auction::{Decline, JobBid, JobOffer, PAYEES, Payee, draw, open_threshold};
 use crate::capability::ModelAd;
 use crate::codec::List;
-use crate::ids::NodeId;
+use crate::ids::{ModelId, NodeId};
 use crate::market::Now;
 use crate::market::fit::{fit, is_fresh};
 use crate::market::lease::exposure_limit;
@@ -19,6 +19,12 @@ impl Worker {
         let earned = self.buyers.get(buyer).map_or(0, |buyer| buyer.accepted) / RECEIPTS_PER_SLOT;
         let earned = u16::try_from(earned).unwrap_or(u16::MAX);
         self.config.stranger_slots.saturating_add(earned).min(self.config.slots)
+    }
+
+    /// What it would ask for a model now; null where it does not serve it, or only above the cap.
+    #[must_use]
+    pub fn asking(&self, model: &ModelId, cap: &Price, now: Now) -> Option<Price> {
+        self.price(self.ad.as_ref()?.model(model)?, cap, now)
     }
 
     pub(super) fn quote(
