@@ -72,16 +72,19 @@ async fn even(buyer: &NodeHome, provider: &NodeHome) -> Vec<Value> {
 
 /// Asks until a node that has just come up has found its way.
 async fn answered(client: &Client, gateway: &Process, model: &str) -> Answered {
-    soon("an answer", async {
+    let mut last = None;
+    let asked = async {
         loop {
-            if let Ok(answered) = client.chat(gateway, model, false).await
-                && answered.status == 200
-            {
-                return answered;
+            match client.chat(gateway, model, false).await {
+                Ok(answered) if answered.status == 200 => return answered,
+                other => last = Some(other),
             }
         }
-    })
-    .await
+    };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(answered) => answered,
+        Err(_) => panic!("no answer but {last:?}"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -255,6 +258,7 @@ async fn ledgers_agree_after_either_side_was_killed_at_any_moment() {
         } else {
             gateway = Process::gateway(home, hub.address()).await;
         }
+        println!("round {round}: killed {}, damage {damage}", if kills_provider { "provider" } else { "gateway" });
         // The next contact.
         let next = answered(&Client::default(), &gateway, "scripted").await;
         acknowledged.extend(next.request);
