@@ -361,10 +361,12 @@ async fn bought_beside(first: u8, cheat: Cheat) -> u64 {
     };
     let honest = provider(first + 1, &at, slow).await;
     let raw = Raw::start(first + 2, &at, cheat).await;
-    let buyer = consumer(first + 3, &at).await;
     let ad = raw.ad().await;
     raw.publish(raw.network.capability_topic(), ad.bytes().to_vec()).await;
     let purchase = chat("hello");
+    // A buyer that comes now is told of both.
+    hub.until_served(&purchase.model, 2).await;
+    let buyer = consumer(first + 3, &at).await;
     buyer.until_served(&purchase.model, 2).await;
     for _ in 0..4 {
         let (bytes, ended) = whole(buyer.buy(chat("hello"))).await;
