@@ -20,7 +20,7 @@ use infernet_protocol::{
     Identity, JobId, LeaseId, Message, Millis, ModelId, Network, NodeId, Price, RequestId, UnixMillis, Verified,
 };
 use infernet_swarm::{
-    Config, DirectStream, Event, EventReceiver, Exchange, Handle, Multiaddr, PeerId, Role, StreamReader, StreamWriter,
+    Config, DirectStream, Event, EventReceiver, Exchange, Handle, Multiaddr, PeerId, PublishError, Role, StreamReader, StreamWriter,
     Verdict,
 };
 
@@ -385,10 +385,11 @@ impl Raw {
         })
     }
 
-    /// Publishes until some peer takes it: one that has just started has nobody to tell.
+    /// Publishes as soon as there is somebody to tell, which one that has just started has not.
     pub async fn publish(&self, topic: String, data: Vec<u8>) {
         let published = async {
-            while self.handle.publish(topic.clone(), data.clone().into()).await.is_err() {
+            while let Err(PublishError::NoPeers { .. }) =
+                self.handle.publish(topic.clone(), data.clone().into()).await {
                 tokio::task::yield_now().await;
             }
         };

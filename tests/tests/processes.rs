@@ -9,13 +9,9 @@ use std::fs;
 
 use infernet_inference::ScriptedBackend;
 use infernet_inference::scripted::{Counts, Fault, Reply, Script};
-use infernet_tests::processes::{Answered, Client, NodeHome, PATIENCE, Process, program, soon};
-use rand::{RngExt as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
+use infernet_tests::processes::{Client, NodeHome, PATIENCE, Process, soon};
 use serde_json::Value;
 
-/// Kills in one run of the ring, and in the ring `soak`.
-const ROUNDS: (u32, u32) = (10, 200);
 /// Answers are cut into pieces of this many bytes by the engine's server.
 const CUT: usize = 4096;
 
@@ -68,20 +64,6 @@ async fn even(buyer: &NodeHome, provider: &NodeHome) -> Vec<Value> {
         panic!("the ledgers differ:\n{:#?}\n{:#?}", last.0, last.1);
     }
     last.0
-}
-
-/// Asks until a node that has just come up has found its way.
-async fn answered(client: &Client, gateway: &Process, model: &str) -> Answered {
-    soon("an answer", async {
-        loop {
-            if let Ok(answered) = client.chat(gateway, model, false).await
-                && answered.status == 200
-            {
-                return answered;
-            }
-        }
-    })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -201,82 +183,4 @@ async fn a_consumer_that_goes_away_stops_the_engine_and_leaves_a_receipt() {
     .await;
     assert_eq!(cancelled["status"], "cancelled", "{cancelled}");
     assert!(cancelled["output_tokens"].as_u64().unwrap() > 0, "what was delivered is on it");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ledgers_agree_after_either_side_was_killed_at_any_moment() {
-    let soak = std::env::vars().any(|(name, value)| name == "INFERNET_SOAK" && value == "1");
-    let rounds = if soak { ROUNDS.1 } else { ROUNDS.0 };
-    let seed = 20_261_120;
-    println!("seed {seed}, {rounds} rounds; {}", program("infernet").display());
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let homes: [NodeHome; 3] = Default::default();
-    let hub = Process::bootstrap(&homes[0]).await;
-    let engine = Engine::start(Script {
-        reply: Reply::Words(60),
-        token_ms: 2,
-        ..Script::default()
-    })
-    .await;
-    let mut provider = Process::provider(&homes[1], hub.address(), engine.address()).await;
-    let mut gateway = Process::gateway(&homes[2], hub.address()).await;
-    let mut acknowledged = Vec::new();
-    for round in 0..rounds {
-        let (kills_provider, after) = (random.random::<bool>(), random.random_range(0..80_u64));
-        let damage = random.random_range(0..4_u32);
-        let client = Client::default();
-        // Three requests in flight while the process dies after so many more tokens.
-        let from = engine.scripted.counts().tokens;
-        let request = || client.chat(&gateway, "scripted", false);
-        let requests = async { tokio::join!(request(), request(), request()) };
-        let died = engine.until("tokens", |counts| counts.tokens >= from + after);
-        let answers = tokio::select! {
-            answers = requests => Some(answers),
-            () = died => None,
-        };
-        if let Some((a, b, c)) = answers {
-            let whole = [a, b, c].into_iter().flatten().filter(|answer| answer.status == 200);
-            acknowledged.extend(whole.filter_map(|answer| answer.request));
-        }
-        drop(client);
-        let home = &homes[if kills_provider { 1 } else { 2 }];
-        if kills_provider {
-            provider.kill().await;
-        } else {
-            gateway.kill().await;
-        }
-        match damage {
-            0 => fs::remove_dir_all(home.index()).unwrap(),
-            1 => overwrite(&home.index(), &mut random),
-            _ => {}
-        }
-        if kills_provider {
-            provider = Process::provider(home, hub.address(), engine.address()).await;
-        } else {
-            gateway = Process::gateway(home, hub.address()).await;
-        }
-        // The next contact.
-        let next = answered(&Client::default(), &gateway, "scripted").await;
-        acknowledged.extend(next.request);
-        let rows = even(&homes[2], &homes[1]).await;
-        for request in &acknowledged {
-            let kept = rows.iter().any(|row| row["request"] == **request);
-            assert!(kept, "round {round} lost the acknowledged request {request}: {rows:#?}");
-        }
-    }
-    assert!(!acknowledged.is_empty());
-}
-
-/// Garbage over every file of an index.
-fn overwrite(index: &std::path::Path, random: &mut ChaCha8Rng) {
-    for entry in fs::read_dir(index).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_dir() {
-            overwrite(&entry.path(), random);
-        } else {
-            let length = entry.metadata().unwrap().len().min(1 << 20);
-            let garbage: Vec<u8> = (0..length).map(|_| random.random()).collect();
-            fs::write(entry.path(), garbage).unwrap();
-        }
-    }
 }
