@@ -20,8 +20,8 @@ use infernet_protocol::{
     Identity, JobId, LeaseId, Message, Millis, ModelId, Network, NodeId, Price, RequestId, UnixMillis, Verified,
 };
 use infernet_swarm::{
-    Config, DirectStream, Event, EventReceiver, Exchange, Handle, Multiaddr, PeerId, PublishError, Role, StreamReader, StreamWriter,
-    Verdict,
+    Config, DirectStream, Event, EventReceiver, Exchange, Handle, Multiaddr, PeerId, PublishError, Role, StreamReader,
+    StreamWriter, Verdict,
 };
 
 use crate::network::{PATIENCE, settings};
@@ -268,9 +268,13 @@ impl Raw {
     /// Asks in an exchange.
     pub async fn ask(&self, node: &Node, exchange: Exchange, question: Vec<u8>) -> Option<Bytes> {
         let at = node.listening().await.expect("it listens");
-        let asked = self
-            .handle
-            .ask(exchange, peer_of(node.id()), at, question.into(), Duration::from_secs(10));
+        let asked = self.handle.ask(
+            exchange,
+            peer_of(node.id()),
+            at,
+            question.into(),
+            Duration::from_secs(10),
+        );
         asked.await.ok()
     }
 
@@ -388,12 +392,14 @@ impl Raw {
     /// Publishes as soon as there is somebody to tell, which one that has just started has not.
     pub async fn publish(&self, topic: String, data: Vec<u8>) {
         let published = async {
-            while let Err(PublishError::NoPeers { .. }) =
-                self.handle.publish(topic.clone(), data.clone().into()).await {
+            while let Err(PublishError::NoPeers { .. }) = self.handle.publish(topic.clone(), data.clone().into()).await
+            {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, published).await.expect("somebody listens");
+        tokio::time::timeout(PATIENCE, published)
+            .await
+            .expect("somebody listens");
     }
 }
 

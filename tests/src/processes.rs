@@ -131,7 +131,14 @@ impl Process {
     pub async fn bootstrap(home: &NodeHome) -> Self {
         let mut command = Command::new(program("infernet-bootstrap"));
         quiet(&mut command)
-            .args(["--json", "--network", "test", "--listen", "/ip4/127.0.0.1/tcp/0", "--home"])
+            .args([
+                "--json",
+                "--network",
+                "test",
+                "--listen",
+                "/ip4/127.0.0.1/tcp/0",
+                "--home",
+            ])
             .arg(home.path())
             .stderr(Stdio::null());
         Self::start(command).await

@@ -61,7 +61,11 @@ impl Place {
         ended.unwrap_or_else(|error| panic!("after {after}: {error}"));
         assert!(bytes.ends_with(b"data: [DONE]\n\n"), "after {after}");
         self.due += 1;
-        assert_eq!(self.counts().started, self.due, "the engine ran for the attacker: {after}");
+        assert_eq!(
+            self.counts().started,
+            self.due,
+            "the engine ran for the attacker: {after}"
+        );
     }
 
     async fn line(&self) -> Line {
@@ -120,8 +124,12 @@ async fn an_accept_serves_only_who_signed_it_for_a_live_bid_and_once() {
         // Flipped bits of every envelope.
         for which in 0..3 {
             let mut line = place.line().await;
-            let mut envelopes = [&good.accept.bytes().to_vec(), &good.bid.bytes().to_vec(), &good.offer.bytes().to_vec()]
-                .map(Clone::clone);
+            let mut envelopes = [
+                &good.accept.bytes().to_vec(),
+                &good.bid.bytes().to_vec(),
+                &good.offer.bytes().to_vec(),
+            ]
+            .map(Clone::clone);
             let last = envelopes[which].len() - 1;
             envelopes[which][last] ^= 1;
             let [accept, bid, offer] = envelopes.map(Blob);
@@ -170,7 +178,13 @@ async fn frames_that_break_the_rules_end_the_stream_and_nothing_runs() {
         let start = start(&papers);
         let (request, whole) = place.raw.request();
         let body = |bytes: Vec<u8>| BuyerFrame::from(Body { bytes: Blob(bytes) }).to_bytes();
-        let claims = |length| BuyerFrame::from(Request { length, ..request.clone() }).to_bytes();
+        let claims = |length| {
+            BuyerFrame::from(Request {
+                length,
+                ..request.clone()
+            })
+            .to_bytes()
+        };
         let enclosed = Enclosed {
             envelope: Blob(vec![1; 64]),
         };
@@ -204,9 +218,18 @@ async fn frames_that_break_the_rules_end_the_stream_and_nothing_runs() {
             ("a body before its request".into(), vec![start.clone(), body(vec![1])]),
             ("two leases".into(), vec![start.clone(), start.clone()]),
             ("a body above the limit".into(), vec![start.clone(), claims(u64::MAX)]),
-            ("a body longer than said".into(), vec![start.clone(), claims(4), body(vec![1; 5])]),
-            ("a request inside a body".into(), vec![start.clone(), claims(4), claims(4)]),
-            ("a worker's frame".into(), vec![start.clone(), WorkerFrame::from(End { frames: 0 }).to_bytes()]),
+            (
+                "a body longer than said".into(),
+                vec![start.clone(), claims(4), body(vec![1; 5])],
+            ),
+            (
+                "a request inside a body".into(),
+                vec![start.clone(), claims(4), claims(4)],
+            ),
+            (
+                "a worker's frame".into(),
+                vec![start.clone(), WorkerFrame::from(End { frames: 0 }).to_bytes()],
+            ),
         ];
         for (number, frame) in every.iter().enumerate() {
             let first = if number == 0 { Vec::new() } else { vec![start.clone()] };
@@ -407,20 +430,32 @@ async fn a_provider_that_answers_nonsense_is_replaced() {
         ("noise", vec![vec![0xff; 50]]),
         ("data before a head", vec![frames::data(0, b"data: {}\n\n")]),
         ("data out of order", vec![head(), frames::data(7, b"data: {}\n\n")]),
-        ("an end that miscounts", vec![head(), WorkerFrame::from(End { frames: 3 }).to_bytes()]),
-        ("a receipt for nothing", vec![
-            WorkerFrame::Receipt(Enclosed {
-                envelope: Blob(vec![0; 200]),
-            })
-            .to_bytes(),
-        ]),
-        ("a buyer's frame", vec![
-            BuyerFrame::from(Body {
-                bytes: Blob(vec![0; 10]),
-            })
-            .to_bytes(),
-        ]),
-        ("a beat, then the end", vec![WorkerFrame::from(Beat { next: 0 }).to_bytes()]),
+        (
+            "an end that miscounts",
+            vec![head(), WorkerFrame::from(End { frames: 3 }).to_bytes()],
+        ),
+        (
+            "a receipt for nothing",
+            vec![
+                WorkerFrame::Receipt(Enclosed {
+                    envelope: Blob(vec![0; 200]),
+                })
+                .to_bytes(),
+            ],
+        ),
+        (
+            "a buyer's frame",
+            vec![
+                BuyerFrame::from(Body {
+                    bytes: Blob(vec![0; 10]),
+                })
+                .to_bytes(),
+            ],
+        ),
+        (
+            "a beat, then the end",
+            vec![WorkerFrame::from(Beat { next: 0 }).to_bytes()],
+        ),
     ];
     for (number, (what, frames)) in answers.into_iter().enumerate() {
         let cheat = Cheat {
@@ -441,7 +476,11 @@ async fn durations_of_hostile_offers_are_bounded() {
         let mut offer = (*place.raw.offer(node.id())).clone();
         offer.volume.lease = Millis(u32::MAX);
         let offer = place.raw.sign(offer);
-        let answer = place.raw.ask(&node, Exchange::Offer, offer.bytes().to_vec()).await.unwrap();
+        let answer = place
+            .raw
+            .ask(&node, Exchange::Offer, offer.bytes().to_vec())
+            .await
+            .unwrap();
         let reply: infernet_protocol::auction::OfferReply = infernet_protocol::codec::from_slice(&answer).unwrap();
         assert!(reply.bid.is_none());
         place.all_is_well("a lease without end").await;

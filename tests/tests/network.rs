@@ -79,7 +79,11 @@ async fn a_full_provider_serves_those_who_wait() {
             ..settings(22, &at)
         })
         .await;
-        let buyers = [consumer(23, &at).await, consumer(24, &at).await, consumer(25, &at).await];
+        let buyers = [
+            consumer(23, &at).await,
+            consumer(24, &at).await,
+            consumer(25, &at).await,
+        ];
         let asked = buyers.iter().map(|buyer| whole(buyer.buy(chat("hello"))));
         for (bytes, ended) in futures::future::join_all(asked).await {
             ended.unwrap();
@@ -113,7 +117,10 @@ async fn an_engine_that_hangs_ends_in_an_error_at_the_deadline() {
             let (bytes, ended) = whole(buyer.buy(purchase)).await;
             let delivered = after > 0;
             assert_eq!(!bytes.is_empty(), delivered);
-            assert!(matches!(ended, Err(BuyError::Deadline { delivered: told }) if told == delivered), "{ended:?}");
+            assert!(
+                matches!(ended, Err(BuyError::Deadline { delivered: told }) if told == delivered),
+                "{ended:?}"
+            );
             engine.observe().wait_for(|counts| counts.running == 0).await.unwrap();
         }
     })
@@ -137,7 +144,11 @@ async fn a_consumer_that_goes_away_cancels_and_is_receipted_on_both_sides() {
         let mut answer = buyer.buy(chat("hello"));
         assert!(matches!(answer.said.recv().await, Some(Said::Data(_))));
         drop(answer);
-        engine.observe().wait_for(|counts| counts.cancelled == 1 && counts.running == 0).await.unwrap();
+        engine
+            .observe()
+            .wait_for(|counts| counts.cancelled == 1 && counts.running == 0)
+            .await
+            .unwrap();
         for happened in &mut happened {
             loop {
                 if let infernet_node::happenings::Happening::Settled { receipt, countersign } =
@@ -252,7 +263,14 @@ async fn nobody_but_the_two_sees_a_byte_of_prompt_or_answer() {
             Node::start(settings, store, recovered, Tasks::new()).await.unwrap()
         };
         let selling = Some(selling(Arc::new(engine.clone())));
-        let seller = begin(&homes[0], Settings { selling, ..settings(63, &at) }).await;
+        let seller = begin(
+            &homes[0],
+            Settings {
+                selling,
+                ..settings(63, &at)
+            },
+        )
+        .await;
         let buyer = begin(&homes[1], settings(64, &at)).await;
         for _ in 0..3 {
             let (bytes, ended) = whole(buyer.buy(chat(ASKED))).await;
@@ -269,13 +287,24 @@ async fn nobody_but_the_two_sees_a_byte_of_prompt_or_answer() {
         seller.stop().await;
 
         let heard = watcher.heard();
-        assert!(heard.len() >= 3, "the watcher hears offers, bids and accepts: {}", heard.len());
+        assert!(
+            heard.len() >= 3,
+            "the watcher hears offers, bids and accepts: {}",
+            heard.len()
+        );
         let logged = log.0.lock().unwrap().clone();
         assert!(holds(&logged, "lease bought"), "the log is whole");
         let mut files = 0;
         for canary in [ASKED, SAID] {
-            assert!(!heard.iter().any(|message| holds(message, canary)), "`{canary}` was on gossip");
-            assert!(!holds(&logged, canary), "`{canary}` is in the log: {}", context(&logged, canary));
+            assert!(
+                !heard.iter().any(|message| holds(message, canary)),
+                "`{canary}` was on gossip"
+            );
+            assert!(
+                !holds(&logged, canary),
+                "`{canary}` is in the log: {}",
+                context(&logged, canary)
+            );
             for home in &homes {
                 search(home.path(), &mut |path, bytes| {
                     files += 1;
@@ -291,5 +320,8 @@ async fn nobody_but_the_two_sees_a_byte_of_prompt_or_answer() {
 /// The line of the log that holds it.
 fn context(log: &[u8], canary: &str) -> String {
     let text = String::from_utf8_lossy(log);
-    text.lines().find(|line| line.contains(canary)).unwrap_or_default().to_owned()
+    text.lines()
+        .find(|line| line.contains(canary))
+        .unwrap_or_default()
+        .to_owned()
 }

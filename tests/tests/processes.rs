@@ -77,8 +77,16 @@ async fn processes_answer_and_their_receipts_are_verified() {
     let whole = client.chat(&gateway, "infernet-demo", false).await.unwrap();
     assert_eq!(whole.status, 200, "{}", whole.body);
     let document: Value = serde_json::from_str(&whole.body).unwrap();
-    assert!(document["usage"]["completion_tokens"].as_u64().unwrap() > 0, "{document}");
-    assert!(!document["choices"][0]["message"]["content"].as_str().unwrap().is_empty());
+    assert!(
+        document["usage"]["completion_tokens"].as_u64().unwrap() > 0,
+        "{document}"
+    );
+    assert!(
+        !document["choices"][0]["message"]["content"]
+            .as_str()
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(whole.provider.as_deref(), Some(one.peer_id()));
 
     let streamed = client.chat(&gateway, "infernet-demo", true).await.unwrap();
@@ -97,11 +105,21 @@ async fn processes_answer_and_their_receipts_are_verified() {
     let file = homes[3].path().join("deal");
     let file_name = file.to_str().unwrap();
     let job = rows[0]["job"].as_str().unwrap();
-    assert!(homes[3].infernet(&["receipts", "export", job, file_name]).await.status.success());
+    assert!(
+        homes[3]
+            .infernet(&["receipts", "export", job, file_name])
+            .await
+            .status
+            .success()
+    );
     let verified = homes[2].infernet(&["--json", "receipts", "verify", file_name]).await;
     assert!(verified.status.success());
     let verified: Value = serde_json::from_slice(&verified.stdout).unwrap();
-    assert_eq!((&verified["valid"], &verified["settled"]), (&true.into(), &2.into()), "{verified}");
+    assert_eq!(
+        (&verified["valid"], &verified["settled"]),
+        (&true.into(), &2.into()),
+        "{verified}"
+    );
 
     let mut bytes = fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
@@ -127,7 +145,11 @@ async fn a_winner_killed_before_its_first_token_is_replaced_in_the_same_request(
     ];
     let gateway = Process::gateway(&homes[3], hub.address()).await;
     let client = Client::default();
-    let begun = async |which: usize| engines[which].until("the engine is asked", |counts| counts.running > 0).await;
+    let begun = async |which: usize| {
+        engines[which]
+            .until("the engine is asked", |counts| counts.running > 0)
+            .await
+    };
     let kill = async {
         let winner = tokio::select! { () = begun(0) => 0, () = begun(1) => 1 };
         engines[1 - winner].scripted.follow(Script::default());
@@ -171,7 +193,11 @@ async fn a_consumer_that_goes_away_stops_the_engine_and_leaves_a_receipt() {
     soon("bytes", answer.chunk()).await.unwrap().unwrap();
     drop(answer);
     drop(client);
-    engine.until("the engine stops", |counts| counts.cancelled == 1 && counts.running == 0).await;
+    engine
+        .until("the engine stops", |counts| {
+            counts.cancelled == 1 && counts.running == 0
+        })
+        .await;
     let cancelled = soon("a receipt", async {
         loop {
             let rows = even(&homes[2], &homes[1]).await;
@@ -182,5 +208,8 @@ async fn a_consumer_that_goes_away_stops_the_engine_and_leaves_a_receipt() {
     })
     .await;
     assert_eq!(cancelled["status"], "cancelled", "{cancelled}");
-    assert!(cancelled["output_tokens"].as_u64().unwrap() > 0, "what was delivered is on it");
+    assert!(
+        cancelled["output_tokens"].as_u64().unwrap() > 0,
+        "what was delivered is on it"
+    );
 }
