@@ -1,1 +1,50 @@
-//! Placeholder replaced by the first commit of this crate.
+//! The Infernet node as a library; `main.rs` is the command line in front of it.
+//!
+//! ```text
+//!   consumer's program                                                   another node
+//!        | HTTP                                                                |
+//!        v                                                                     v
+//!    gateway --> buyer ----> leases -----> market <------- network <------ swarm (one task)
+//!    routes      one request  live ones,    auctions,      events, to      gossip, DHT,
+//!                top to       substreams,   ads, judging   whom they       exchanges, streams
+//!                bottom       receipts                     concern             |
+//!                   |                          ^                               |
+//!                   +------- line <------------|--- direct stream --------> worker one substream
+//!                            frames            |                              |    top to bottom
+//!                                              ads <---- engines <------------+
+//!                                              our own   backends          provider
+//!                                                                          slots, receipts
+//!    store: journal and index; what must not be lost, written before it is acknowledged
+//!    runtime: the only place that spawns.   config, home, identity: what a node is.   commands, ipc: how it is run
+//! ```
+//!
+//! Start with [`buyer`] and `worker`: they are the two spines.
+
+mod ads;
+pub mod buyer;
+pub mod cli;
+mod clock;
+pub mod commands;
+pub mod config;
+pub mod control;
+mod engines;
+pub mod gateway;
+pub mod happenings;
+pub mod home;
+pub mod identity;
+pub mod ipc;
+pub mod launch;
+mod leases;
+mod line;
+mod market;
+mod network;
+pub mod node;
+pub mod out;
+mod provider;
+mod recovery;
+pub mod runtime;
+pub mod service;
+pub mod store;
+mod worker;
+
+pub use leases::Unplaced;

@@ -1,0 +1,105 @@
+//! What a bootstrap node does with gossip: it judges each message as every node does, and remembers the ads, so that a
+//! newcomer who asks for them need not wait for the next ones.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use infernet_protocol::capability::{ADS_PER_ANSWER, AdList, AdQuery, AdScope, CapabilityAd, Limits, Registry};
+use infernet_protocol::codec::{self, Blob, List};
+use infernet_protocol::market::admission::Judgement;
+use infernet_protocol::market::gossip::Topic;
+use infernet_protocol::market::{Admission, Gossip, Mono, Now};
+use infernet_protocol::{Network, UnixMillis, Verified};
+use infernet_swarm::Verdict;
+
+/// Ads remembered: at 2 KiB for a usual one, 16 MiB.
+const ADS: usize = 8192;
+
+/// The memory of one network's gossip.
+#[derive(Debug)]
+pub struct Forwarder {
+    network: Network,
+    registry: Registry,
+    admission: Admission,
+    start: Instant,
+    /// Answers given, so that a long list is handed out from another place each time.
+    answers: usize,
+}
+
+impl Forwarder {
+    /// Remembers nothing yet.
+    #[must_use]
+    pub fn new(network: Network) -> Self {
+        Self {
+            network,
+            registry: Registry::new(Limits { ads: ADS }),
+            admission: Admission::default(),
+            start: Instant::now(),
+            answers: 0,
+        }
+    }
+
+    /// Judges a gossip message.
+    pub fn judge(&mut self, topic: &str, data: &[u8]) -> Verdict {
+        let topic = if topic == self.network.capability_topic() {
+            Topic::Capability
+        } else {
+            Topic::Jobs
+        };
+        let now = self.now();
+        let judgement = match Gossip::from_bytes(topic, data, &self.network) {
+            Ok(gossip) => self.admission.judge(gossip, &mut self.registry, now),
+            Err(refused) => Judgement::of_refused(&refused),
+        };
+        match judgement {
+            Judgement::Accept(_) => Verdict::Accept,
+            Judgement::Ignore(why) => {
+                tracing::debug!(?topic, ?why, "gossip ignored");
+                Verdict::Ignore
+            }
+            Judgement::Reject => Verdict::Reject,
+        }
+    }
+
+    /// Answers a question for ads; `None` to one that cannot be read.
+    pub fn answer(&mut self, query: &[u8]) -> Option<Vec<u8>> {
+        let query: AdQuery = codec::from_slice(query).ok()?;
+        let now = self.now().wall;
+        let known: Vec<&Verified<CapabilityAd>> = match (&query.scope, &query.model) {
+            // It has nothing to sell.
+            (AdScope::Own, _) => Vec::new(),
+            (AdScope::Known, None) => self.registry.iter(now).collect(),
+            (AdScope::Known, Some(model)) => self.registry.serving(model, now).map(|(ad, _)| ad).collect(),
+        };
+        let start = if known.len() > ADS_PER_ANSWER {
+            self.answers * ADS_PER_ANSWER % known.len()
+        } else {
+            0
+        };
+        let ads = known.iter().cycle().skip(start).take(known.len().min(ADS_PER_ANSWER));
+        let ads = List::first_of(ads.map(|ad| Blob(ad.bytes().to_vec())));
+        self.answers = self.answers.wrapping_add(1);
+        Some(codec::to_vec(&AdList { ads }))
+    }
+
+    /// Ads remembered.
+    #[must_use]
+    pub fn ads(&self) -> usize {
+        self.registry.len()
+    }
+
+    /// Forgets what is over.
+    pub fn tick(&mut self) {
+        let now = self.now();
+        self.admission.tick(now);
+        self.registry.expire(now.wall);
+    }
+
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let milliseconds = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Now {
+            wall: UnixMillis(milliseconds(wall)),
+            mono: Mono(milliseconds(self.start.elapsed())),
+        }
+    }
+}

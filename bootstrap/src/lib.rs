@@ -1,0 +1,62 @@
+//! The bootstrap node as a library: what it does with the swarm's events. The binary adds arguments, a home and the
+//! ready line; the demo of `infernet` runs one in its own process.
+
+mod forwarder;
+
+use std::time::Duration;
+
+use infernet_protocol::names::INFERENCE;
+use infernet_protocol::{Identity, Network};
+use infernet_swarm::{Config, Event, EventReceiver, Exchange, Handle, Role};
+
+pub use forwarder::Forwarder;
+
+/// Between two looks at what may be forgotten.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// How a bootstrap node's swarm is set up; where it listens is left to the caller.
+#[must_use]
+pub fn config(identity: &Identity, network: &Network) -> Config {
+    let mut config = Config::new(identity.secret(), network.as_str(), Role::Bootstrap);
+    config.topics = vec![network.capability_topic(), network.jobs_topic(INFERENCE)];
+    config.agent = concat!("infernet-bootstrap/", env!("CARGO_PKG_VERSION")).to_owned();
+    config
+}
+
+/// Judges gossip and answers questions for ads until the swarm stops.
+pub async fn forward(network: Network, mut events: EventReceiver, swarm: Handle) {
+    let mut forwarder = Forwarder::new(network);
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            _ = sweep.tick() => {
+                forwarder.tick();
+                tracing::debug!(ads = forwarder.ads(), "remembered");
+                continue;
+            }
+        };
+        match event {
+            Some(Event::Gossip {
+                topic, data, ticket, ..
+            }) => {
+                let verdict = forwarder.judge(&topic, &data);
+                // An error says that the swarm has stopped, and so will the events.
+                let _stopped = swarm.judge(ticket, verdict).await;
+            }
+            Some(Event::Asked {
+                exchange: Exchange::Ad,
+                data,
+                reply,
+                ..
+            }) => {
+                if let Some(answer) = forwarder.answer(&data) {
+                    let _stopped = reply.send(answer.into()).await;
+                }
+            }
+            // It buys and sells nothing: dropped, an offer is answered by the end of the exchange.
+            Some(_) => {}
+            None => return,
+        }
+    }
+}

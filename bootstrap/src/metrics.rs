@@ -1,0 +1,122 @@
+//! `/metrics`: the swarm's totals in Prometheus' text format.
+
+use std::fmt::Write as _;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use infernet_swarm::{Counters, Handle};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Serves until `stop` is cancelled.
+pub(crate) async fn serve(listener: TcpListener, swarm: Handle, stop: CancellationToken) {
+    let router = Router::new().route("/metrics", get(metrics)).with_state(swarm);
+    let served = axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::warn!(%error, "metrics are no longer served");
+    }
+}
+
+async fn metrics(State(swarm): State<Handle>) -> Response {
+    match (swarm.counters().await, swarm.peers().await) {
+        (Ok(counters), Ok(peers)) => (
+            [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+            render(&counters, peers.len()),
+        )
+            .into_response(),
+        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
+fn render(counters: &Counters, peers: usize) -> String {
+    let totals = [
+        (
+            "gossip_received",
+            "gossip messages that arrived",
+            counters.gossip_received,
+        ),
+        (
+            "gossip_accepted",
+            "gossip messages judged good and forwarded",
+            counters.gossip_accepted,
+        ),
+        (
+            "gossip_rejected",
+            "gossip messages judged bad",
+            counters.gossip_rejected,
+        ),
+        (
+            "gossip_ignored",
+            "gossip messages not worth forwarding",
+            counters.gossip_ignored,
+        ),
+        (
+            "gossip_unjudged",
+            "gossip messages not judged in time",
+            counters.gossip_unjudged,
+        ),
+        (
+            "gossip_dropped",
+            "gossip messages that found the node behind",
+            counters.gossip_dropped,
+        ),
+        ("asks_answered", "exchanges answered", counters.asks_answered),
+        (
+            "asks_dropped",
+            "exchanges that found the node behind",
+            counters.asks_dropped,
+        ),
+        (
+            "providers_stored",
+            "provider records kept for others",
+            counters.providers_stored,
+        ),
+        (
+            "providers_refused",
+            "provider records refused",
+            counters.providers_refused,
+        ),
+        (
+            "events_lost",
+            "connection events that found the node far behind",
+            counters.events_lost,
+        ),
+    ];
+    let mut text =
+        format!("# HELP infernet_peers connected peers\n# TYPE infernet_peers gauge\ninfernet_peers {peers}\n");
+    for (name, help, total) in totals {
+        // Writing to a string does not fail.
+        let _never = writeln!(
+            text,
+            "# HELP infernet_{name}_total {help}\n# TYPE infernet_{name}_total counter\ninfernet_{name}_total {total}"
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_its_help_its_type_and_one_value() {
+        let text = render(
+            &Counters {
+                gossip_rejected: 7,
+                ..Counters::default()
+            },
+            3,
+        );
+        assert!(
+            text.contains("\ninfernet_peers 3\n") && text.contains("\ninfernet_gossip_rejected_total 7\n"),
+            "{text}"
+        );
+        let count = |prefix| text.lines().filter(|line| line.starts_with(prefix)).count();
+        assert_eq!((count("# HELP "), count("# TYPE "), count("infernet_")), (12, 12, 12));
+    }
+}

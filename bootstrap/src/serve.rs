@@ -1,0 +1,110 @@
+//! From the arguments to a running node, and to its end.
+
+use std::future::Future;
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result};
+use infernet_protocol::Identity;
+use infernet_swarm::{Config, Handle, Multiaddr};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments::Arguments;
+use crate::home::Home;
+use crate::metrics;
+
+/// Runs the node until it is told to stop.
+pub(crate) async fn serve(arguments: Arguments) -> Result<()> {
+    let told_to_stop = told_to_stop()?;
+    let home = Home::claim(arguments.home.clone())?;
+    let identity = home.identity()?;
+    let (swarm, events, event_loop) = infernet_swarm::new(configure(&arguments, &identity))?;
+
+    let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+    tasks.spawn(event_loop.run(stop.clone()));
+    tasks.spawn(infernet_bootstrap::forward(
+        arguments.network.clone(),
+        events,
+        swarm.clone(),
+    ));
+    let metrics_url = match arguments.metrics {
+        Some(address) => {
+            let cannot = || format!("cannot serve metrics on `{address}`; choose another with `--metrics`");
+            let listener = TcpListener::bind(address).await.with_context(cannot)?;
+            let url = format!("http://{}/metrics", listener.local_addr()?);
+            tasks.spawn(metrics::serve(listener, swarm.clone(), stop.clone()));
+            Some(url)
+        }
+        None => None,
+    };
+    say_ready(&swarm, &identity, metrics_url, arguments.json).await?;
+
+    tokio::select! {
+        () = told_to_stop => tracing::info!("stopping"),
+        Some(_) = tasks.join_next() => anyhow::bail!("a part of the node stopped; see above, and start it again"),
+    }
+    stop.cancel();
+    while tasks.join_next().await.is_some() {}
+    Ok(())
+}
+
+fn configure(arguments: &Arguments, identity: &Identity) -> Config {
+    let mut config = infernet_bootstrap::config(identity, &arguments.network);
+    config.listen.clone_from(&arguments.listen);
+    config.bootstrap.clone_from(&arguments.bootstrap);
+    config.external.clone_from(&arguments.external);
+    config
+}
+
+/// The ready line: one shape for every program of this project.
+#[derive(Debug, Serialize)]
+struct Ready {
+    event: &'static str,
+    peer_id: String,
+    npub: String,
+    listen: Vec<Multiaddr>,
+    gateway: Option<String>,
+    metrics: Option<String>,
+}
+
+/// Says that the sockets are bound, and at which addresses.
+async fn say_ready(swarm: &Handle, identity: &Identity, metrics: Option<String>, as_json: bool) -> Result<()> {
+    let listen = swarm.dialable_addrs().await?;
+    let mut out = std::io::stdout().lock();
+    if as_json {
+        let ready = Ready {
+            event: "ready",
+            peer_id: swarm.local_peer_id().to_string(),
+            npub: identity.node().npub(),
+            listen,
+            gateway: None,
+            metrics,
+        };
+        writeln!(out, "{}", serde_json::to_string(&ready)?)?;
+    } else {
+        writeln!(out, "peer id  {}", swarm.local_peer_id())?;
+        for address in &listen {
+            writeln!(out, "listen   {address}")?;
+        }
+        if let Some(metrics) = metrics {
+            writeln!(out, "metrics  {metrics}")?;
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Ready when the user or the system wants the process to end.
+fn told_to_stop() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

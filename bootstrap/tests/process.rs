@@ -1,0 +1,236 @@
+//! The real binary, on loopback: what it prints, what it forwards, what it remembers, and how it ends.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use infernet_protocol::capability::{AdList, AdQuery, AdScope, CapabilityAd, Features, ModelAd};
+use infernet_protocol::codec::{self, List, Text};
+use infernet_protocol::{Identity, Millis, ModelId, Network, NodeId, Price, UnixMillis, Verified};
+use infernet_swarm::{Config, Event, EventReceiver, Exchange, Handle, Multiaddr, PeerId, Role};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Longest time that one expected thing may take, on a machine with other work.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("it should have happened by now")
+}
+
+fn command(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_infernet-bootstrap"));
+    command
+        .args([
+            "--listen",
+            "/ip4/127.0.0.1/tcp/0",
+            "--network",
+            "test",
+            "--metrics",
+            "127.0.0.1:0",
+            "--json",
+            "--home",
+        ])
+        .arg(home)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// A running process and its ready line.
+async fn start(home: &Path) -> (Child, Value) {
+    let mut child = command(home).spawn().unwrap();
+    let mut line = String::new();
+    soon(BufReader::new(child.stdout.take().unwrap()).read_line(&mut line))
+        .await
+        .unwrap();
+    (child, serde_json::from_str(&line).expect("the ready line is JSON"))
+}
+
+async fn stop(mut child: Child) {
+    let id = child.id().unwrap().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .await
+            .unwrap()
+            .success()
+    );
+    assert!(soon(child.wait()).await.unwrap().success());
+}
+
+#[tokio::test]
+async fn it_says_where_it_listens_keeps_its_identity_and_stops_when_told() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().join("home");
+    let (child, ready) = start(&home).await;
+    assert_eq!((&ready["event"], &ready["gateway"]), (&"ready".into(), &Value::Null));
+    let node = NodeId::from_npub(ready["npub"].as_str().unwrap()).unwrap();
+    assert_eq!(ready["peer_id"], node.peer_id(), "one key has both names");
+    let listen = ready["listen"].as_array().unwrap();
+    assert_eq!(listen.len(), 1);
+    let suffix = format!("/p2p/{}", node.peer_id());
+    let address = listen[0].as_str().unwrap();
+    assert!(
+        address.starts_with("/ip4/127.0.0.1/tcp/") && address.ends_with(&suffix),
+        "{address}"
+    );
+
+    let second = soon(command(&home).output()).await.unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(second.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another process"));
+
+    stop(child).await;
+    let (child, again) = start(&home).await;
+    assert_eq!(again["npub"], ready["npub"]);
+    stop(child).await;
+}
+
+struct Node {
+    handle: Handle,
+    events: EventReceiver,
+    _task: JoinSet<()>,
+}
+
+fn node(secret: u8, bootstrap: &Multiaddr) -> Node {
+    let network = Network::new("test").unwrap();
+    let mut config = Config::new([secret; 32], network.as_str(), Role::Node);
+    config.bootstrap = vec![bootstrap.clone()];
+    config.topics = vec![network.capability_topic()];
+    let (handle, events, event_loop) = infernet_swarm::new(config).unwrap();
+    let mut task = JoinSet::new();
+    task.spawn(event_loop.run(CancellationToken::new()));
+    Node {
+        handle,
+        events,
+        _task: task,
+    }
+}
+
+impl Node {
+    async fn event<T>(&mut self, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
+        soon(async {
+            loop {
+                if let Some(found) = wanted(self.events.recv().await.unwrap()) {
+                    return found;
+                }
+            }
+        })
+        .await
+    }
+}
+
+fn ad() -> Verified<CapabilityAd> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let now = u64::try_from(now.as_millis()).unwrap();
+    let model = ModelAd {
+        id: ModelId::new("tiny").unwrap(),
+        digest: None,
+        context: 2048,
+        quantisation: Text::default(),
+        features: Features::CHAT,
+        price: Price::default(),
+        max_output: 512,
+        ttft: Millis(5),
+        speed: 50_000,
+    };
+    let ad = CapabilityAd {
+        sequence: now,
+        issued_at: UnixMillis(now),
+        interval: Millis(30_000),
+        agent: Text::default(),
+        tags: List::default(),
+        addresses: List::default(),
+        gpus: List::default(),
+        models: List::first_of([model]),
+        models_total: 1,
+        slots: 4,
+        rails: List::default(),
+    };
+    let identity = Identity::from_secret(&[9; 32]).unwrap();
+    Verified::sign(ad, &identity, &Network::new("test").unwrap(), &[3; 32])
+}
+
+async fn known(node: &Node, peer: PeerId, scope: AdScope, model: Option<&str>) -> AdList {
+    let query = AdQuery {
+        scope,
+        model: model.map(|model| ModelId::new(model).unwrap()),
+    };
+    let answer = node
+        .handle
+        .ask(Exchange::Ad, peer, Vec::new(), codec::to_vec(&query).into(), PATIENCE);
+    codec::from_slice(&soon(answer).await.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn it_forwards_what_is_true_and_remembers_it_for_newcomers() {
+    let home = tempfile::tempdir().unwrap();
+    let (child, ready) = start(&home.path().join("home")).await;
+    let at: Multiaddr = ready["listen"][0].as_str().unwrap().parse().unwrap();
+    let bootstrap: PeerId = ready["peer_id"].as_str().unwrap().parse().unwrap();
+    let topic = Network::new("test").unwrap().capability_topic();
+    let (mut seller, mut buyer) = (node(1, &at), node(2, &at));
+    for node in [&mut seller, &mut buyer] {
+        node.event(|event| matches!(event, Event::Subscribed { .. }).then_some(()))
+            .await;
+    }
+    // Both are in the mesh when the bootstrap node has heard from both.
+    known(&seller, bootstrap, AdScope::Known, None).await;
+    known(&buyer, bootstrap, AdScope::Known, None).await;
+
+    let ad = ad();
+    let mut forged = ad.bytes().to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    seller.handle.publish(topic.as_str(), forged.into()).await.unwrap();
+    seller
+        .handle
+        .publish(topic.as_str(), ad.bytes().to_vec().into())
+        .await
+        .unwrap();
+    let heard = buyer
+        .event(|event| match event {
+            Event::Gossip { data, .. } => Some(data),
+            _ => None,
+        })
+        .await;
+    assert_eq!(heard, ad.bytes(), "the forged one went nowhere");
+
+    let late = node(3, &at);
+    soon(late.handle.dial(bootstrap, vec![at.clone()])).await.unwrap();
+    for (scope, model, expected) in [
+        (AdScope::Known, None, 1),
+        (AdScope::Known, Some("tiny"), 1),
+        (AdScope::Known, Some("other"), 0),
+        (AdScope::Own, None, 0),
+    ] {
+        let list = known(&late, bootstrap, scope, model).await;
+        assert_eq!(list.ads.len(), expected, "{scope:?} {model:?}");
+        assert!(list.ads.iter().all(|known| known.0 == ad.bytes()));
+    }
+
+    let metrics = ready["metrics"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let (address, path) = metrics.split_once('/').unwrap();
+    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET /{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    soon(connection.read_to_string(&mut answer)).await.unwrap();
+    for line in [
+        "infernet_peers 3",
+        "infernet_gossip_accepted_total 1",
+        "infernet_gossip_rejected_total 1",
+    ] {
+        assert!(answer.lines().any(|it| it == line), "{answer}");
+    }
+    stop(child).await;
+}

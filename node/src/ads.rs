@@ -1,0 +1,143 @@
+//! This node's own advertisement: what it says, when it says it again, and where a newcomer finds it.
+//!
+//! Implements `specs/capability.md`, "Publishing".
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use infernet_protocol::capability::{CapabilityAd, MODELS};
+use infernet_protocol::codec::{List, Text};
+use infernet_protocol::names::AD_INTERVAL;
+use infernet_protocol::{Millis, ModelId, Verified};
+use infernet_swarm::PublishError;
+use tracing::{debug, info, warn};
+
+use crate::clock;
+use crate::node::{AGENT, Node};
+use crate::store::Record;
+
+/// A node that nobody listens to yet tries again after this.
+const UNHEARD: Duration = Duration::from_millis(250);
+/// Engines are asked for their models this often.
+const REFRESH: Duration = Duration::from_secs(3);
+
+/// Publishes this node's ad now, at its interval, and whenever what it serves changes; withdraws it at the end.
+pub(crate) async fn publish(node: Arc<Node>) {
+    let mut changes = node.engines.changes();
+    let mut announced = Vec::new();
+    loop {
+        let heard = match sign(&node) {
+            Some(ad) => {
+                let heard = tell(&node, &ad).await;
+                announce(&node, &ad, &mut announced).await;
+                heard
+            }
+            // Nothing to sell, and nothing said before that would have to be withdrawn.
+            None => true,
+        };
+        let pause = if heard {
+            Duration::from_millis(u64::from(AD_INTERVAL.0))
+        } else {
+            UNHEARD
+        };
+        tokio::select! {
+            () = node.tasks.cancelled() => break,
+            () = tokio::time::sleep(pause) => {}
+            Ok(()) = changes.changed() => {}
+        }
+    }
+    withdraw(&node).await;
+}
+
+/// Keeps asking the engines what they serve.
+pub(crate) async fn watch_engines(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(REFRESH).await;
+        node.engines.refresh().await;
+        node.slots_changed();
+    }
+}
+
+/// The next ad of this node; `None` where it never had anything to sell.
+fn sign(node: &Arc<Node>) -> Option<Verified<CapabilityAd>> {
+    let models = node.engines.entries();
+    if models.is_empty() && node.market.own_ad().is_none() {
+        return None;
+    }
+    let ad = Verified::sign(describe(node, models), &node.identity, &node.network, &clock::entropy());
+    if let Err(error) = node.store.append(Record::AdSequence(ad.sequence)) {
+        warn!(%error, "the ad's sequence could not be written down, so the ad is not published");
+        return None;
+    }
+    node.market.advertise(ad.clone());
+    node.provider.set_ad(ad.clone());
+    Some(ad)
+}
+
+fn describe(node: &Arc<Node>, models: Vec<infernet_protocol::capability::ModelAd>) -> CapabilityAd {
+    let issued_at = clock::wall();
+    let last = node.market.own_ad().map_or(node.last_sequence, |ad| ad.sequence);
+    CapabilityAd {
+        sequence: issued_at.0.max(last + 1),
+        issued_at,
+        interval: Millis(AD_INTERVAL.0),
+        agent: Text::lossy(AGENT),
+        tags: List::first_of(node.tags.iter().map(|tag| Text::lossy(tag))),
+        addresses: node.advertised(),
+        gpus: List::default(),
+        models_total: u16::try_from(models.len()).unwrap_or(u16::MAX),
+        slots: if models.is_empty() { 0 } else { node.slots() },
+        models: List::<_, MODELS>::first_of(models),
+        rails: List::default(),
+    }
+}
+
+/// Whether anybody heard it.
+async fn tell(node: &Arc<Node>, ad: &Verified<CapabilityAd>) -> bool {
+    match node
+        .swarm
+        .publish(node.network.capability_topic(), Bytes::copy_from_slice(ad.bytes()))
+        .await
+    {
+        Ok(()) | Err(PublishError::Duplicate) => true,
+        Err(error) => {
+            debug!(%error, "ad not published yet");
+            false
+        }
+    }
+}
+
+/// Names this node as a provider of each of its models in the DHT, and of none that it no longer has.
+async fn announce(node: &Arc<Node>, ad: &Verified<CapabilityAd>, announced: &mut Vec<ModelId>) {
+    let shard = node.identity.node().0[31];
+    let now: Vec<ModelId> = ad.models.iter().map(|model| model.id.clone()).collect();
+    for model in now.iter().filter(|model| !announced.contains(model)) {
+        for key in [model.record_key(), model.shard_key(shard)] {
+            if let Err(error) = node.swarm.provide(key.0).await {
+                debug!(%model, %error, "not in the DHT yet");
+            }
+        }
+    }
+    for model in announced.iter().filter(|model| !now.contains(model)) {
+        for key in [model.record_key(), model.shard_key(shard)] {
+            let _ = node.swarm.stop_providing(key.0).await;
+        }
+    }
+    *announced = now;
+}
+
+async fn withdraw(node: &Arc<Node>) {
+    if node.market.own_ad().is_none_or(|ad| ad.models.is_empty()) {
+        return;
+    }
+    let ad = Verified::sign(
+        describe(node, Vec::new()),
+        &node.identity,
+        &node.network,
+        &clock::entropy(),
+    );
+    if tell(node, &ad).await {
+        info!("withdrawn from the market");
+    }
+}

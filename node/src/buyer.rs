@@ -1,0 +1,539 @@
+//! The buyer's spine: one request of a consumer, top to bottom.
+//!
+//! ```text
+//! a live lease for this model? use it                                    leases
+//! else auction: offer, bids, the best, and the runners-up behind it      market
+//! a substream to the winner, kept from the last request or new           leases
+//! the prompt leaves here, and only here                                  attempt
+//! chunks go to the consumer as they come                                 attempt
+//! the receipt is checked, countersigned and kept                         leases
+//! ```
+//!
+//! A provider that is busy, dies, refuses or falls silent before its first byte is a typed [`Failure`], and the spine
+//! goes on with the runner-up in the same request. After the first byte the consumer is told how it ended. A consumer
+//! that goes away cancels the engine. Implements `specs/auction.md` and `specs/stream.md`.
+
+pub mod consumer;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use infernet_inference::Endpoint;
+use infernet_inference::backend::ContentType;
+use infernet_inference::watch::{self, Watch};
+use infernet_protocol::auction::Policy;
+use infernet_protocol::capability::Features;
+use infernet_protocol::codec::Blob;
+use infernet_protocol::market::lease::Bounds;
+use infernet_protocol::names::PART_BYTES;
+use infernet_protocol::receipt::ledger::Seen;
+use infernet_protocol::receipt::{Commitment, Countersign, JobReceipt};
+use infernet_protocol::reputation::Service;
+use infernet_protocol::stream::frames::{self, Body, BuyerFrame, Cancel, Fail, FailCode, Request};
+use infernet_protocol::stream::session::ToBuyer;
+use infernet_protocol::{Millis, ModelId, NodeId, Price, Verified};
+use tracing::{debug, info};
+
+use crate::clock;
+use crate::happenings::Happening;
+use crate::leases::{Lease, SettleError, Settled, Unplaced, Using};
+use crate::line::{BuyerLine, LineError};
+use crate::node::Node;
+use consumer::{Consumer, Gone, Head, Summary};
+
+/// Providers that one request may go through before it is given up.
+const ATTEMPTS: usize = 6;
+/// Tokens that mark structure and bring no byte, in an answer that is not streamed.
+const JSON_SILENT_TOKENS: u64 = 64;
+
+/// What a consumer asks for, read and checked at the edge.
+#[derive(Clone, Debug)]
+pub struct Purchase {
+    /// Which route.
+    pub endpoint: Endpoint,
+    /// The model.
+    pub model: ModelId,
+    /// The consumer's body, as it goes to the engine.
+    pub body: Bytes,
+    /// Features that the provider must offer.
+    pub needs: Features,
+    /// Roughly how many input tokens.
+    pub input_tokens: u32,
+    /// Most output tokens, all choices together, where the consumer says.
+    pub max_output: Option<u32>,
+    /// What it cares about.
+    pub policy: Policy,
+    /// The most it pays.
+    pub price_cap: Price,
+    /// Nobody but these, where not empty.
+    pub only: Vec<NodeId>,
+    /// Never these.
+    pub ignore: Vec<NodeId>,
+    /// Whether the deal may be seen by everybody.
+    pub public: bool,
+    /// When it is given up.
+    pub deadline: Instant,
+}
+
+/// Why an attempt with one provider did not bring the answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// It could not be reached.
+    #[error("the provider cannot be reached")]
+    Unreachable,
+    /// Every slot is taken, or the lease is over.
+    #[error("the provider is busy")]
+    Busy,
+    /// The line broke.
+    #[error("{0}")]
+    Lost(String),
+    /// It said why it failed.
+    #[error("the provider failed: {}", .0.message)]
+    Failed(Fail),
+    /// It broke the rules.
+    #[error("the provider broke the rules: {0}")]
+    Fault(String),
+    /// Our own books cannot be kept, so nothing may be bought.
+    #[error("the journal cannot be written; free some disk space")]
+    Journal,
+    /// The consumer went away.
+    #[error("the consumer went away")]
+    Cancelled,
+}
+
+impl From<LineError> for Failure {
+    fn from(error: LineError) -> Self {
+        if error.is_fault_of_peer() {
+            Self::Fault(error.to_string())
+        } else {
+            Self::Lost(error.to_string())
+        }
+    }
+}
+
+impl From<Gone> for Failure {
+    fn from(_: Gone) -> Self {
+        Self::Cancelled
+    }
+}
+
+impl Failure {
+    /// Whether another provider may do better.
+    pub(crate) fn is_retryable(&self) -> bool {
+        match self {
+            Self::Failed(fail) => fail.retryable,
+            Self::Journal | Self::Cancelled => false,
+            _ => true,
+        }
+    }
+}
+
+/// Why a request was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum BuyError {
+    /// No provider could be had.
+    #[error(transparent)]
+    Unplaced(#[from] Unplaced),
+    /// The last provider's failure, before anything was delivered.
+    #[error("{0}")]
+    Failed(Failure),
+    /// The answer broke off after something was delivered.
+    #[error("the answer broke off: {0}")]
+    BrokenOff(Failure),
+    /// Time is up.
+    #[error("no answer within the deadline")]
+    Deadline {
+        /// Whether something was delivered.
+        delivered: bool,
+    },
+}
+
+/// Buys one answer and hands it to the consumer.
+pub(crate) async fn serve(node: Arc<Node>, purchase: Purchase, mut consumer: Consumer) {
+    let mut tried = Tried::default();
+    let deadline = purchase.deadline.into();
+    let bought = tokio::time::timeout_at(deadline, buy(&node, &purchase, &mut consumer, &mut tried)).await;
+    let bought = bought.unwrap_or_else(|_| {
+        Err(BuyError::Deadline {
+            delivered: consumer.has_begun(),
+        })
+    });
+    match bought {
+        Ok(summary) => {
+            consumer
+                .finish(Summary {
+                    attempts: tried.attempts,
+                    ..summary
+                })
+                .await
+        }
+        Err(error) => {
+            debug!(model = %purchase.model, attempts = tried.attempts, %error, "request failed");
+            consumer.fail(error).await;
+        }
+    }
+}
+
+/// What a request has been through.
+#[derive(Debug, Default)]
+struct Tried {
+    attempts: u32,
+    failed: Vec<NodeId>,
+}
+
+async fn buy(
+    node: &Arc<Node>,
+    purchase: &Purchase,
+    consumer: &mut Consumer,
+    tried: &mut Tried,
+) -> Result<Summary, BuyError> {
+    let mut runner_up = None;
+    loop {
+        let mut using = match runner_up.take() {
+            Some(using) => using,
+            None => tokio::select! {
+                found = node.leases.find(node, purchase, &tried.failed) => found?,
+                () = consumer.gone() => return Err(BuyError::Failed(Failure::Cancelled)),
+            },
+        };
+        tried.attempts += 1;
+        let failure = match attempt(node, &mut using, purchase, consumer).await {
+            Ok(summary) => return Ok(summary),
+            Err(failure) => failure,
+        };
+        let lease = using.lease.clone();
+        if matches!(failure, Failure::Busy) {
+            // Not held against it for this request: who is busy now may be the only one there is.
+            using.busy();
+        }
+        drop(using);
+        node.market.disappointed(lease.worker, &failure);
+        if consumer.has_begun() {
+            return Err(BuyError::BrokenOff(failure));
+        }
+        if !failure.is_retryable() || tried.failed.len() >= ATTEMPTS {
+            return Err(BuyError::Failed(failure));
+        }
+        info!(provider = %lease.worker.short(), %failure, "going on with the next provider");
+        consumer.begin_anew();
+        if !matches!(failure, Failure::Busy) {
+            let (provider, why) = (lease.worker, failure.to_string());
+            node.happenings.tell(|| Happening::WentOn { provider, why });
+            node.leases.end(&lease);
+            tried.failed.push(lease.worker);
+            runner_up = node.leases.runner_up(node, &lease, &tried.failed);
+        }
+    }
+}
+
+/// One request with one provider, from the prompt to the co-signed receipt.
+async fn attempt(
+    node: &Arc<Node>,
+    using: &mut Using,
+    purchase: &Purchase,
+    consumer: &mut Consumer,
+) -> Result<Summary, Failure> {
+    let lease = using.lease.clone();
+    let request = Request {
+        request: using.request,
+        endpoint: endpoint(purchase.endpoint),
+        salt: clock::entropy(),
+        length: purchase.body.len() as u64,
+        continuation: None,
+    };
+    let mut receiving = Receiving::new(purchase, &request);
+    // An idle substream may have died since its last request: that costs a new one, not the provider.
+    let mut line = match lease.take_line() {
+        Some(line) => line,
+        None => lease.open_line(node).await?,
+    };
+    node.leases
+        .note(using, receiving.bounds())
+        .map_err(|_| Failure::Journal)?;
+    if line.send(&frames_of(&request, &purchase.body)).await.is_err() {
+        line = lease.open_line(node).await?;
+        line.send(&frames_of(&request, &purchase.body)).await?;
+    }
+    consumer.chosen(&lease, request.request);
+    match receive(node, using, &mut line, &mut receiving, consumer).await {
+        Ok(receipt) => {
+            lease.put_line(line);
+            node.market
+                .delivered(&lease.papers.bid, receiving.pace(receipt.step.output_tokens));
+            Ok(Summary::new(&lease, &receipt, receiving.usage))
+        }
+        Err(failure) => {
+            let may_be_billed = match &failure {
+                // With something delivered its receipt has come, with nothing none ever will.
+                Failure::Failed(_) | Failure::Busy => false,
+                _ => !using.is_over(),
+            };
+            if may_be_billed {
+                using.lost(receiving.seen(), receiving.commitment.digest(), receiving.frames);
+            }
+            lease.put_line(line);
+            Err(failure)
+        }
+    }
+}
+
+/// Takes the worker's frames to the receipt.
+async fn receive(
+    node: &Arc<Node>,
+    using: &mut Using,
+    line: &mut BuyerLine,
+    receiving: &mut Receiving,
+    consumer: &mut Consumer,
+) -> Result<Verified<JobReceipt>, Failure> {
+    let (lease, request) = (using.lease.clone(), using.request);
+    let mut failed = None;
+    loop {
+        let said = tokio::select! {
+            biased;
+            said = line.next() => said?,
+            () = consumer.gone(), if failed.is_none() => {
+                failed = Some(Failure::Cancelled);
+                line.send(&[Cancel { request }.into()]).await?;
+                continue;
+            }
+        };
+        match said {
+            ToBuyer::Head(head) => {
+                receiving.begin(head.content_type.as_str());
+                consumer.head(Head {
+                    status: head.status,
+                    content_type: head.content_type.as_str().to_owned(),
+                });
+            }
+            ToBuyer::Data(data) => {
+                let bytes = Bytes::from(data.bytes.0);
+                if receiving.take(data.frame, &bytes) {
+                    let after_us = receiving.elapsed_us();
+                    node.happenings.tell(|| Happening::FirstToken { request, after_us });
+                }
+                if failed.is_none() && consumer.data(bytes, receiving.is_worth_telling()).await.is_err() {
+                    failed = Some(Failure::Cancelled);
+                    line.send(&[Cancel { request }.into()]).await?;
+                }
+            }
+            ToBuyer::Usage(usage) => receiving.usage = usage,
+            ToBuyer::Fail(fail) if !fail.delivered => return Err(refusal(fail)),
+            ToBuyer::Fail(fail) => failed = Some(Failure::Failed(fail)),
+            ToBuyer::Receipt(enclosed) => {
+                using.received(receiving.seen(), receiving.frames);
+                let receipt = settle(node, &lease, line, &enclosed.envelope.0).await?;
+                return match failed {
+                    None => Ok(receipt),
+                    Some(failure) => Err(failure),
+                };
+            }
+            ToBuyer::Missing(enclosed) => {
+                settle(node, &lease, line, &enclosed.envelope.0).await?;
+            }
+            ToBuyer::End | ToBuyer::Beat | ToBuyer::Reconcile(_) => {}
+        }
+    }
+}
+
+/// Checks a receipt, keeps it with our signature, and only then sends that.
+async fn settle(
+    node: &Arc<Node>,
+    lease: &Lease,
+    line: &mut BuyerLine,
+    envelope: &[u8],
+) -> Result<Verified<JobReceipt>, Failure> {
+    let Settled { receipt, signs } = match node.leases.settle(node, lease, envelope).await {
+        Ok(settled) => settled,
+        Err(SettleError::Store(_)) => return Err(Failure::Journal),
+        Err(error) => return Err(Failure::Fault(error.to_string())),
+    };
+    line.send(&countersigns(&signs)).await?;
+    if signs.iter().any(|sign| sign.dispute.is_some()) {
+        node.leases.end(lease);
+    }
+    // A gap that this receipt closed may bring verdicts on others, which say nothing of this one.
+    if let Some(dispute) = signs
+        .iter()
+        .find(|sign| sign.seq == receipt.seq)
+        .and_then(|sign| sign.dispute)
+    {
+        return Err(Failure::Fault(format!("its receipt is disputed ({dispute})")));
+    }
+    Ok(receipt)
+}
+
+fn countersigns(signs: &[Verified<Countersign>]) -> Vec<BuyerFrame> {
+    signs
+        .iter()
+        .map(|sign| BuyerFrame::Countersign(crate::worker::enclosed(sign.bytes())))
+        .collect()
+}
+
+/// Evens the books of every lease with a provider that has come back; runs on each new connection.
+pub(crate) async fn reconcile(node: Arc<Node>, worker: NodeId) {
+    let leases = node.leases.uneven_with(worker);
+    if leases.is_empty() {
+        return;
+    }
+    let Ok(stream) = node.market.open_stream(worker, &[]).await else {
+        return;
+    };
+    let mut line = BuyerLine::new(stream);
+    for lease in leases {
+        if let Err(error) = reconcile_lease(&node, &mut line, &lease).await {
+            debug!(provider = %worker.short(), lease = %lease.id, %error, "books could not be evened");
+            return;
+        }
+    }
+}
+
+async fn reconcile_lease(node: &Arc<Node>, line: &mut BuyerLine, lease: &Lease) -> Result<(), LineError> {
+    line.send(&[node.leases.account(lease).into()]).await?;
+    loop {
+        match line.next().await? {
+            ToBuyer::Missing(enclosed) => match node.leases.settle(node, lease, &enclosed.envelope.0).await {
+                Ok(settled) => line.send(&countersigns(&settled.signs)).await?,
+                Err(error) => info!(lease = %lease.id, %error, "a missing receipt was refused"),
+            },
+            ToBuyer::Reconcile(theirs) if theirs.lease == lease.id => {
+                let lacking = node.leases.reconciled(lease, &theirs);
+                return line.send(&countersigns(&lacking)).await;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What is counted of an answer as it comes.
+#[derive(Debug)]
+struct Receiving {
+    commitment: Commitment,
+    watch: Option<(ContentType, Watch)>,
+    request_bytes: u64,
+    answer_bytes: u64,
+    output_tokens_max: u32,
+    frames: u64,
+    usage: frames::Usage,
+    began: Instant,
+    first: Option<Duration>,
+}
+
+impl Receiving {
+    fn new(purchase: &Purchase, request: &Request) -> Self {
+        Self {
+            commitment: Commitment::of_request(&request.salt, &request.request, &purchase.body),
+            watch: None,
+            request_bytes: purchase.body.len() as u64,
+            answer_bytes: 0,
+            output_tokens_max: purchase.max_output.unwrap_or(u32::MAX),
+            frames: 0,
+            usage: frames::Usage {
+                input_tokens: 0,
+                output_tokens: 0,
+            },
+            began: Instant::now(),
+            first: None,
+        }
+    }
+
+    /// Whether the consumer gains from what came: a first token, and not only an engine's greeting.
+    fn is_worth_telling(&self) -> bool {
+        match &self.watch {
+            Some((ContentType::EventStream, watch)) => watch.seen().text_bytes > 0 || watch.seen().finish.is_some(),
+            // An answer that is not streamed is told when it is whole.
+            _ => false,
+        }
+    }
+
+    /// How fast it came, as we saw it.
+    fn pace(&self, output_tokens: u32) -> Service {
+        let first = self.first.unwrap_or_default();
+        let streaming = self.began.elapsed().saturating_sub(first).as_millis().max(1);
+        let speed = u128::from(output_tokens.saturating_sub(1)) * 1_000_000 / streaming;
+        Service {
+            ttft: Millis(u32::try_from(first.as_millis()).unwrap_or(u32::MAX)),
+            speed: u32::try_from(speed).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn elapsed_us(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn begin(&mut self, content_type: &str) {
+        let framing = match content_type.starts_with(ContentType::EventStream.as_str()) {
+            true => ContentType::EventStream,
+            false => ContentType::Json,
+        };
+        self.watch = Some((framing, Watch::new(framing)));
+    }
+
+    /// Counts a Data frame; whether it is the first.
+    fn take(&mut self, frame: u64, bytes: &Bytes) -> bool {
+        self.commitment.add(frame, bytes);
+        self.frames = frame + 1;
+        self.first.get_or_insert_with(|| self.began.elapsed());
+        self.answer_bytes += bytes.len() as u64;
+        if let Some((ContentType::EventStream, watch)) = &mut self.watch {
+            // What cannot be read is bounded by its bytes all the same.
+            let _ = watch.push(bytes);
+        }
+        frame == 0
+    }
+
+    /// What may be billed if a crash loses the rest: no more than was asked for.
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            input_tokens: tokens(watch::input_at_most(self.request_bytes)),
+            output_tokens: self.output_tokens_max,
+        }
+    }
+
+    /// Of a streamed answer by its text, of a document by all its bytes.
+    fn output_at_most(&self) -> u32 {
+        match &self.watch {
+            Some((ContentType::EventStream, watch)) => tokens(watch.seen().output_at_most()),
+            Some((ContentType::Json, _)) => tokens(self.answer_bytes + JSON_SILENT_TOKENS),
+            None => 0,
+        }
+    }
+
+    /// What may be billed for what came.
+    fn seen(&self) -> Seen {
+        Seen {
+            input_tokens_max: tokens(watch::input_at_most(self.request_bytes)),
+            output_tokens_max: self.output_at_most(),
+            commitment: Some(self.commitment.digest()),
+        }
+    }
+}
+
+fn tokens(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn refusal(fail: Fail) -> Failure {
+    match fail.code {
+        FailCode::Busy | FailCode::Exposure | FailCode::LeaseEnded => Failure::Busy,
+        _ => Failure::Failed(fail),
+    }
+}
+
+fn endpoint(endpoint: Endpoint) -> frames::Endpoint {
+    match endpoint {
+        Endpoint::ChatCompletions => frames::Endpoint::ChatCompletions,
+        Endpoint::Completions => frames::Endpoint::Completions,
+        Endpoint::Embeddings => frames::Endpoint::Embeddings,
+    }
+}
+
+fn frames_of(request: &Request, body: &Bytes) -> Vec<BuyerFrame> {
+    let parts = body.chunks(PART_BYTES).map(|part| {
+        Body {
+            bytes: Blob(part.to_vec()),
+        }
+        .into()
+    });
+    std::iter::once(request.clone().into()).chain(parts).collect()
+}

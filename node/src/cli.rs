@@ -1,0 +1,536 @@
+//! The command line: every command and flag. What they do is in `commands`, one file each.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use infernet_protocol::auction::Policy;
+
+use crate::config::{Backend, Overrides, Role};
+
+/// Peer-to-peer inference: sell what your GPU can do, or use what others offer, with no server in between.
+#[derive(Debug, Parser)]
+#[command(
+    name = "infernet",
+    version,
+    propagate_version = false,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Global {
+    /// Directory that holds everything of this node [default: ~/.config/infernet]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Print results as JSON on stdout, and everything else on stderr
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Log more; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show a whole network at work on this machine, with nothing configured and nothing left behind
+    Demo(DemoArgs),
+    /// Create this node's identity and configuration, or import them
+    Init(InitArgs),
+    /// Show who this node is
+    Identity(IdentityArgs),
+    /// Show the configuration, and where each value comes from
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Start the node in the background, or with --foreground here
+    Start(StartArgs),
+    /// Stop the node that runs in the background
+    Stop(StopArgs),
+    /// Stop the node and start it again, with the flags of its last start unless others are given
+    Restart(NodeArgs),
+    /// Show how the running node fares
+    Status,
+    /// Show the log of the node that runs in the background
+    Logs(LogsArgs),
+    /// Use the network from local programs: join as a consumer and serve the OpenAI API here, in the foreground
+    Gateway(NodeArgs),
+    /// Ask a model of the network, once or in a conversation
+    Chat(ChatArgs),
+    /// List the models that the network serves
+    Models,
+    /// List the peers that the node is connected to
+    Peers,
+    /// Show, export and check receipts
+    #[command(subcommand)]
+    Receipts(ReceiptsCommand),
+    /// Measure what the network adds to asking an engine directly
+    Bench(BenchArgs),
+    /// Print the script that completes commands in a shell
+    Completions(CompletionsArgs),
+    /// Show the version and what it was built from
+    Version,
+}
+
+/// `infernet demo`
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// What to ask
+    #[arg(default_value = "Tell me a story about a fox.")]
+    pub prompt: String,
+    /// Most tokens of the answer
+    #[arg(long, value_name = "N", default_value_t = 160)]
+    pub max_tokens: u32,
+    /// Number that makes the answer repeatable
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+/// `infernet init`
+#[derive(Args, Clone, Debug)]
+pub struct InitArgs {
+    /// Take the key from a file with `nsec1...`, 64 hex digits or an older `config.json`; `-` reads it from stdin
+    #[arg(long, value_name = "FILE")]
+    pub import: Option<PathBuf>,
+}
+
+/// `infernet identity`
+#[derive(Args, Clone, Debug)]
+pub struct IdentityArgs {
+    /// Print the secret key as `nsec1...`: whoever has it is this node
+    #[arg(long)]
+    pub nsec: bool,
+}
+
+/// `infernet config`
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every setting, its value, and where that comes from
+    Show,
+}
+
+/// `infernet start`
+#[derive(Args, Clone, Debug, Default)]
+pub struct StartArgs {
+    /// Stay in the foreground
+    #[arg(long)]
+    pub foreground: bool,
+    /// How the node is set up.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// `infernet stop`
+#[derive(Args, Clone, Debug)]
+pub struct StopArgs {
+    /// Kill the node if it does not end by itself
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `infernet logs`
+#[derive(Args, Clone, Debug)]
+pub struct LogsArgs {
+    /// Go on as lines are added
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Lines to show from the end
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
+    pub lines: usize,
+}
+
+/// `infernet chat`
+#[derive(Args, Clone, Debug)]
+pub struct ChatArgs {
+    /// What to ask; without it a conversation begins, or stdin is read where that is no terminal
+    pub prompt: Option<String>,
+    /// Model to ask [default: the first that the network serves]
+    #[arg(short, long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// What the model is told beforehand
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Most tokens of an answer
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<u32>,
+    /// How much chance there is in an answer, from 0
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f32>,
+    /// How to reach the network where no node runs here.
+    #[command(flatten)]
+    pub join: JoinArgs,
+}
+
+/// `infernet bench`
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// Requests of each kind
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    pub requests: u32,
+    /// Requests at once in the second half
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub at_once: u16,
+}
+
+/// `infernet receipts`
+#[derive(Clone, Debug, Subcommand)]
+pub enum ReceiptsCommand {
+    /// List requests, the latest first
+    List(ReceiptsListArgs),
+    /// Show one request, or all of one job
+    Show(ReceiptsShowArgs),
+    /// Write the co-signed receipts of a job to a file that anybody can check
+    Export(ReceiptsExportArgs),
+    /// Check an exported file, with no node and no network
+    Verify(ReceiptsVerifyArgs),
+}
+
+/// `infernet receipts list`
+#[derive(Args, Clone, Debug)]
+pub struct ReceiptsListArgs {
+    /// At most so many
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+    /// Only those where this node was buyer or provider
+    #[arg(long, value_parser = ["buyer", "provider"])]
+    pub role: Option<String>,
+}
+
+/// `infernet receipts show`
+#[derive(Args, Clone, Debug)]
+pub struct ReceiptsShowArgs {
+    /// A request or a job, or the beginning of one
+    pub id: String,
+}
+
+/// `infernet receipts export`
+#[derive(Args, Clone, Debug)]
+pub struct ReceiptsExportArgs {
+    /// A job or a request of it, or the beginning of one
+    pub id: String,
+    /// The file to write
+    pub file: PathBuf,
+    /// Which attempt of the job [default: the last that has receipts]
+    #[arg(long, value_name = "N")]
+    pub attempt: Option<u16>,
+}
+
+/// `infernet receipts verify`
+#[derive(Args, Clone, Debug)]
+pub struct ReceiptsVerifyArgs {
+    /// An exported file
+    pub file: PathBuf,
+}
+
+/// `infernet completions`
+#[derive(Args, Clone, Copy, Debug)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// A shell that can complete commands.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[expect(missing_docs, reason = "shells need no description")]
+pub enum Shell {
+    Bash,
+    Elvish,
+    Fish,
+    #[value(name = "powershell")]
+    PowerShell,
+    Zsh,
+}
+
+/// How a node joins: what every command that joins takes.
+#[derive(Args, Clone, Debug, Default)]
+pub struct JoinArgs {
+    /// Network to join [default: main]
+    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    pub network: Option<String>,
+    /// TCP and UDP port, 0 for any [default: 46337]
+    #[arg(long, value_name = "PORT", help_heading = "Network")]
+    pub p2p_port: Option<u16>,
+    /// Address to listen on instead of all interfaces; repeatable
+    #[arg(long, value_name = "MULTIADDR", help_heading = "Network")]
+    pub listen: Vec<String>,
+    /// Node to join through; repeatable
+    #[arg(long, value_name = "MULTIADDR", help_heading = "Network")]
+    pub bootstrap: Vec<String>,
+    /// Do not look for nodes on the local network
+    #[arg(long, help_heading = "Network")]
+    pub no_mdns: bool,
+    /// Do not ask the router to open the port
+    #[arg(long, help_heading = "Network")]
+    pub no_upnp: bool,
+    /// What matters when buying [default: balanced]
+    #[arg(long, value_name = "POLICY", value_parser = words(Policy::ALL.iter().map(|policy| policy.as_str())), help_heading = "Buying")]
+    pub policy: Option<String>,
+    /// Most that is paid, in micro-USD: per million input tokens, per million output tokens, per request [default: 0,0,0]
+    #[arg(long, value_name = "IN,OUT[,REQUEST]", value_parser = price, help_heading = "Buying")]
+    pub price_cap: Option<[u64; 3]>,
+}
+
+/// How a node is set up: what `start` and `gateway` take.
+#[derive(Args, Clone, Debug, Default)]
+pub struct NodeArgs {
+    /// How it joins.
+    #[command(flatten)]
+    pub join: JoinArgs,
+    /// Do not publish what this node serves
+    #[arg(long, help_heading = "Network")]
+    pub no_advertise: bool,
+    /// What the node does [default: a provider where a real engine answers, else a consumer]
+    #[arg(long, value_name = "ROLE", value_parser = words(Role::WORDS.iter().copied()), help_heading = "Selling")]
+    pub role: Option<String>,
+    /// Engine that runs the models [default: auto]
+    #[arg(long, value_name = "ENGINE", value_parser = words(Backend::WORDS.iter().copied()), help_heading = "Selling")]
+    pub backend: Option<String>,
+    /// GGUF file for the embedded engine [default: the demo model]
+    #[arg(long, value_name = "FILE", help_heading = "Selling")]
+    pub model: Option<PathBuf>,
+    /// Requests at once [default: what the engine says, else 16, embedded 4]
+    #[arg(long, value_name = "N", help_heading = "Selling")]
+    pub slots: Option<u32>,
+    /// How many of them one unknown buyer may hold [default: 4]
+    #[arg(long, value_name = "N", help_heading = "Selling")]
+    pub stranger_slots: Option<u32>,
+    /// What is asked, in micro-USD: per million input tokens, per million output tokens, per request [default: 0,0,0]
+    #[arg(long, value_name = "IN,OUT[,REQUEST]", value_parser = price, help_heading = "Selling")]
+    pub price: Option<[u64; 3]>,
+    /// Where local programs find the API, port 0 for any [default: 127.0.0.1:46338]
+    #[arg(long, value_name = "ADDR", conflicts_with = "no_gateway", help_heading = "Local API")]
+    pub gateway: Option<String>,
+    /// Serve no API
+    #[arg(long, help_heading = "Local API")]
+    pub no_gateway: bool,
+    /// Where Prometheus reads measurements
+    #[arg(long, value_name = "ADDR", help_heading = "Local API")]
+    pub metrics: Option<String>,
+}
+
+fn words(words: impl Iterator<Item = &'static str>) -> clap::builder::PossibleValuesParser {
+    words.collect::<Vec<_>>().into()
+}
+
+/// `IN,OUT` or `IN,OUT,REQUEST`.
+fn price(text: &str) -> Result<[u64; 3], String> {
+    let parts: Result<Vec<u64>, _> = text.split(',').map(|part| part.trim().parse()).collect();
+    match parts.as_deref() {
+        Ok([input, output]) => Ok([*input, *output, 0]),
+        Ok([input, output, request]) => Ok([*input, *output, *request]),
+        _ => Err("use whole micro-USD such as `150000,600000` (0.15 and 0.60 dollars per million tokens)".to_owned()),
+    }
+}
+
+/// One flag that was given.
+enum Given {
+    One(String),
+    Many(Vec<String>),
+    /// A switch, and the value that it stands for.
+    Switch(&'static str),
+}
+
+/// Keys of the price settings, in the order of the flag's parts.
+const PRICE: [&str; 3] = crate::config::PRICE_KEYS;
+const PRICE_CAP: [&str; 3] = crate::config::PRICE_CAP_KEYS;
+
+/// Flags with their settings, in one list for both readers.
+#[derive(Default)]
+struct Flags(Vec<(&'static str, &'static str, Given)>);
+
+impl Flags {
+    fn one(&mut self, key: &'static str, flag: &'static str, value: Option<impl ToString>) {
+        self.0
+            .extend(value.map(|value| (key, flag, Given::One(value.to_string()))));
+    }
+
+    fn many(&mut self, key: &'static str, flag: &'static str, values: &[String]) {
+        if !values.is_empty() {
+            self.0.push((key, flag, Given::Many(values.to_vec())));
+        }
+    }
+
+    fn switch(&mut self, key: &'static str, flag: &'static str, given: bool, value: &'static str) {
+        if given {
+            self.0.push((key, flag, Given::Switch(value)));
+        }
+    }
+
+    fn join(&mut self, args: &JoinArgs) {
+        self.one("network", "--network", args.network.as_ref());
+        self.one("p2p.port", "--p2p-port", args.p2p_port);
+        self.many("p2p.listen", "--listen", &args.listen);
+        self.many("p2p.bootstrap", "--bootstrap", &args.bootstrap);
+        self.switch("p2p.mdns", "--no-mdns", args.no_mdns, "false");
+        self.switch("p2p.upnp", "--no-upnp", args.no_upnp, "false");
+        self.one("consumer.policy", "--policy", args.policy.as_ref());
+    }
+
+    fn node(&mut self, args: &NodeArgs) {
+        self.switch("p2p.advertise", "--no-advertise", args.no_advertise, "false");
+        self.one("role", "--role", args.role.as_ref());
+        self.one("provider.backend", "--backend", args.backend.as_ref());
+        self.one(
+            "provider.model",
+            "--model",
+            args.model.as_ref().map(|path| path.display()),
+        );
+        self.one("provider.slots", "--slots", args.slots);
+        self.one("provider.stranger_slots", "--stranger-slots", args.stranger_slots);
+        self.one("gateway.listen", "--gateway", args.gateway.as_ref());
+        self.switch("gateway.listen", "--no-gateway", args.no_gateway, "off");
+        self.one("metrics.listen", "--metrics", args.metrics.as_ref());
+    }
+
+    fn overrides(self) -> Overrides {
+        let mut overrides = Overrides::default();
+        for (key, flag, given) in self.0 {
+            match given {
+                Given::One(value) => overrides.text(key, flag, value),
+                Given::Switch(value) => overrides.text(key, flag, value),
+                Given::Many(values) => overrides.list(key, flag, values),
+            }
+        }
+        overrides
+    }
+
+    fn arguments(self) -> Vec<OsString> {
+        let mut arguments = Vec::new();
+        for (_, flag, given) in self.0 {
+            match given {
+                Given::One(value) => arguments.extend([flag.into(), value.into()]),
+                Given::Switch(_) => arguments.push(flag.into()),
+                Given::Many(values) => {
+                    arguments.extend(values.into_iter().flat_map(|value| [flag.into(), value.into()]));
+                }
+            }
+        }
+        arguments
+    }
+}
+
+fn prices(overrides: &mut Overrides, keys: [&'static str; 3], flag: &'static str, price: Option<[u64; 3]>) {
+    for (key, part) in keys.into_iter().zip(price.into_iter().flatten()) {
+        overrides.text(key, flag, part.to_string());
+    }
+}
+
+fn price_arguments(flag: &str, price: Option<[u64; 3]>) -> impl Iterator<Item = OsString> {
+    let text = price.map(|[input, output, request]| format!("{input},{output},{request}"));
+    text.into_iter()
+        .flat_map(move |text| [OsString::from(flag), text.into()])
+}
+
+impl JoinArgs {
+    /// The settings that these flags set.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        let mut flags = Flags::default();
+        flags.join(self);
+        let mut overrides = flags.overrides();
+        prices(&mut overrides, PRICE_CAP, "--price-cap", self.price_cap);
+        overrides
+    }
+}
+
+impl NodeArgs {
+    /// The settings that these flags set.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        let mut flags = Flags::default();
+        flags.join(&self.join);
+        flags.node(self);
+        let mut overrides = flags.overrides();
+        prices(&mut overrides, PRICE_CAP, "--price-cap", self.join.price_cap);
+        prices(&mut overrides, PRICE, "--price", self.price);
+        overrides
+    }
+
+    /// The same flags as words for another process. A relative model path is made absolute.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut args = self.clone();
+        args.model = args.model.map(|path| std::path::absolute(&path).unwrap_or(path));
+        let mut flags = Flags::default();
+        flags.join(&args.join);
+        flags.node(&args);
+        let mut arguments = flags.arguments();
+        arguments.extend(price_arguments("--price-cap", args.join.price_cap));
+        arguments.extend(price_arguments("--price", args.price));
+        arguments
+    }
+
+    /// Whether no flag was given.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.arguments().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_survive_the_way_to_another_process() {
+        let words = "infernet start --p2p-port 0 --listen /ip4/127.0.0.1/tcp/0 --bootstrap /a --bootstrap /b --no-advertise \
+                     --no-mdns --no-upnp --role both --backend embedded --model /m.gguf --slots 3 --stranger-slots 2 \
+                     --gateway 127.0.0.1:0 --metrics 127.0.0.1:0 --network lab --policy fastest --price 1,2,3 --price-cap 4,5";
+        let parse = |words: Vec<OsString>| match Cli::try_parse_from(words).unwrap().command {
+            Command::Start(args) => args,
+            other => panic!("{other:?}"),
+        };
+        let first = parse(words.split_whitespace().map(OsString::from).collect());
+        let mut again = vec!["infernet".into(), "start".into()];
+        again.extend(first.node.arguments());
+        let second = parse(again);
+        assert_eq!(format!("{first:?}"), format!("{second:?}"));
+        assert!(!first.node.is_empty() && NodeArgs::default().is_empty());
+
+        let home = crate::home::Home::temporary().unwrap();
+        let config =
+            crate::config::load(&home, &crate::config::Environment::default(), &first.node.overrides()).unwrap();
+        let config = config.config;
+        assert_eq!(
+            (config.p2p.port, config.p2p.bootstrap.len(), config.p2p.mdns),
+            (0, 2, false)
+        );
+        assert_eq!(
+            (config.provider.price.output.0, config.consumer.price_cap.output.0),
+            (2, 5)
+        );
+        assert_eq!(
+            (config.provider.slots, config.provider.backend),
+            (Some(3), Backend::Embedded)
+        );
+        assert_eq!(config.network.as_str(), "lab");
+    }
+
+    #[test]
+    fn wrong_flags_are_told() {
+        for words in [
+            "infernet start --role boss",
+            "infernet start --price 0.5,1",
+            "infernet start --gateway 127.0.0.1:1 --no-gateway",
+            "infernet receipts list --role judge",
+            "infernet",
+        ] {
+            assert!(Cli::try_parse_from(words.split_whitespace()).is_err(), "{words}");
+        }
+    }
+}

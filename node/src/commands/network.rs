@@ -1,0 +1,122 @@
+//! `infernet models` and `infernet peers`: what the running node sees of the network.
+
+use serde_json::Value;
+
+use super::{Context, Result};
+use crate::ipc;
+use crate::out::{Exit, Out, Style};
+
+pub(super) fn models(context: &Context) -> Result {
+    show(
+        "models",
+        "nobody serves anything yet: ads of a new network come within half a minute",
+        context,
+    )
+}
+
+pub(super) fn peers(context: &Context) -> Result {
+    show(
+        "peers",
+        "connected to nobody yet: see `bootstrap` in `infernet config show`",
+        context,
+    )
+}
+
+fn show(method: &str, nothing: &str, context: &Context) -> Result {
+    let answer = ipc::call(&context.home, method, Value::Null)?;
+    let out = &context.out;
+    match answer.as_array() {
+        _ if out.is_json() => out.json(&answer),
+        Some(list) if list.is_empty() => out.note(out.paint(Style::Dim, nothing)),
+        Some(list) => table(list, out),
+        None => out.json(&answer),
+    }
+    Ok(Exit::Done)
+}
+
+/// Prints objects as a table, with a column for each member of the first that any of them fills.
+pub(super) fn table(list: &[Value], out: &Out) {
+    let names: Vec<&String> = list[0]
+        .as_object()
+        .map(|first| first.keys().collect())
+        .unwrap_or_default();
+    let filled: Vec<&String> = names
+        .into_iter()
+        .filter(|name| list.iter().any(|row| !cell(name, &row[name.as_str()]).is_empty()))
+        .collect();
+    let header: Vec<String> = filled.iter().map(|name| heading(name)).collect();
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let rows: Vec<Vec<String>> = list
+        .iter()
+        .map(|row| {
+            let cells = filled.iter().map(|name| cell(name, &row[name.as_str()]));
+            cells
+                .map(|cell| if cell.is_empty() { "-".to_owned() } else { cell })
+                .collect()
+        })
+        .collect();
+    out.table(&header, &rows);
+}
+
+/// A member's name for people; units stand with the values.
+pub(super) fn heading(name: &str) -> String {
+    let name = ["_microusd_per_mtok", "_microusd", "_ms", "_s"]
+        .iter()
+        .find_map(|unit| name.strip_suffix(unit))
+        .unwrap_or(name);
+    name.replace('_', " ")
+}
+
+/// A member's value for people.
+pub(super) fn cell(name: &str, value: &Value) -> String {
+    use infernet_protocol::MicroUsd;
+    match (value, value.as_u64()) {
+        (Value::Null, _) => String::new(),
+        (Value::Bool(yes), _) => if *yes { "yes" } else { "no" }.to_owned(),
+        (_, Some(price)) if name.ends_with("_microusd_per_mtok") => match price {
+            0 => "free".to_owned(),
+            price => format!("{}/M", MicroUsd(price)),
+        },
+        (_, Some(amount)) if name.ends_with("_microusd") => MicroUsd(amount).to_string(),
+        (_, Some(time)) if name.ends_with("_ms") => format!("{time} ms"),
+        (_, Some(time)) if name.ends_with("_s") => span(time),
+        (Value::Array(items), _) => items.iter().map(|item| cell(name, item)).collect::<Vec<_>>().join(", "),
+        (Value::String(text), _) => text.clone(),
+        (other, _) => other.to_string(),
+    }
+}
+
+/// Seconds for people.
+fn span(seconds: u64) -> String {
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, seconds) => format!("{seconds} s"),
+        (0, 0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
+        (days, hours, ..) => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn values_read_well() {
+        for (name, value, text) in [
+            ("uptime_s", json!(3_700), "1 h 1 min"),
+            ("uptime_s", json!(200_000), "2 d 7 h"),
+            ("ttft_ms", json!(12), "12 ms"),
+            ("price_input_microusd_per_mtok", json!(150_000), "$0.15/M"),
+            ("price_input_microusd_per_mtok", json!(0), "free"),
+            ("spent_microusd", json!(7), "$0.000007"),
+            ("listen", json!(["/a", "/b"]), "/a, /b"),
+            ("relayed", json!(false), "no"),
+            ("gateway", json!(null), ""),
+        ] {
+            assert_eq!(cell(name, &value), text);
+        }
+        assert_eq!(heading("price_input_microusd_per_mtok"), "price input");
+        assert_eq!(heading("peer_id"), "peer id");
+    }
+}

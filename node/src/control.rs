@@ -1,0 +1,100 @@
+//! What a running node answers to the command line, over the local socket.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use crate::ipc::{Answer, Control, Refusal};
+use crate::node::Node;
+use crate::service;
+use crate::store;
+
+/// The node, as the command line controls it.
+#[derive(Debug)]
+pub struct Controlled {
+    node: Arc<Node>,
+    gateway: Option<String>,
+    began: Instant,
+}
+
+impl Controlled {
+    /// Controls `node`.
+    #[must_use]
+    pub fn new(node: Arc<Node>, gateway: Option<String>) -> Self {
+        Self {
+            node,
+            gateway,
+            began: Instant::now(),
+        }
+    }
+}
+
+#[async_trait]
+impl Control for Controlled {
+    async fn status(&self) -> Answer {
+        let node = &self.node;
+        let listen = node.listening().await.map_err(Refusal::new)?;
+        let peers = node.peers().await.map_err(Refusal::new)?;
+        let load = node.load();
+        let own = node.ads().into_iter().find(|ad| ad.signer() == node.id());
+        let serves = own
+            .iter()
+            .flat_map(|ad| ad.models.iter())
+            .map(|model| model.id.to_string());
+        Ok(json!({
+            "peer_id": node.id().peer_id(),
+            "npub": node.id().npub(),
+            "network": node.network.as_str(),
+            "listen": listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "gateway": self.gateway,
+            "uptime_s": self.began.elapsed().as_secs(),
+            "peers": peers.len(),
+            "ads": node.ads().len(),
+            "serves": serves.collect::<Vec<_>>(),
+            "slots": load.slots,
+            "running": load.running,
+            "leases_sold": load.leases,
+            "leases_bought": node.leases().len(),
+        }))
+    }
+
+    async fn peers(&self) -> Answer {
+        let peers = self.node.peers().await.map_err(Refusal::new)?;
+        let rows = peers.iter().map(|peer| {
+            json!({
+                "peer_id": peer.peer.to_string(),
+                "agent": peer.agent,
+                "relayed": peer.relayed(),
+                "direction": format!("{:?}", peer.connections.first().map(|connection| connection.direction)),
+                "round_trip_ms": peer.round_trip.map(|trip| trip.as_millis() as u64),
+                "addresses": peer.connections.iter().map(|c| c.address.to_string()).collect::<Vec<_>>(),
+            })
+        });
+        Ok(rows.collect::<Vec<_>>().into())
+    }
+
+    async fn models(&self) -> Answer {
+        Ok(service::served(&self.node)
+            .iter()
+            .map(crate::gateway::models::model)
+            .collect::<Vec<_>>()
+            .into())
+    }
+
+    async fn receipts(&self, params: Value) -> Answer {
+        store::answer_receipts(self.node.store(), &params)
+            .await
+            .map_err(Refusal)
+    }
+
+    async fn export(&self, params: Value) -> Answer {
+        store::answer_export(self.node.store(), &params).await.map_err(Refusal)
+    }
+
+    async fn stop(&self) -> Answer {
+        self.node.tasks.shut_down();
+        Ok(Value::Null)
+    }
+}

@@ -1,0 +1,170 @@
+//! What this node serves: its backends, the models they have now, and how fast they turned out to be.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use infernet_inference::backend::{Backend, Model};
+use infernet_protocol::capability::ModelAd;
+use infernet_protocol::codec::Text;
+use infernet_protocol::receipt::{Status, Step};
+use infernet_protocol::{Digest, Millis, ModelId, Price};
+use tokio::sync::watch;
+use tracing::{debug, info};
+
+/// Context of a model that does not say: what the smallest models in use have.
+const CONTEXT_UNKNOWN: u32 = 2_048;
+/// Most output tokens of a request to a model that does not say.
+const OUTPUT_UNKNOWN: u32 = 4_096;
+/// Measured figures move an eighth of the way to each new one.
+const SMOOTHING: u64 = 8;
+
+/// A model and the backend that has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Served {
+    pub(crate) model: Model,
+    pub(crate) backend: Arc<dyn Backend>,
+}
+
+impl Served {
+    pub(crate) fn context(&self) -> u32 {
+        self.model.context.unwrap_or(CONTEXT_UNKNOWN)
+    }
+
+    /// Most output tokens of one choice.
+    pub(crate) fn max_output(&self) -> u32 {
+        self.model
+            .max_output
+            .unwrap_or_else(|| self.model.context.unwrap_or(OUTPUT_UNKNOWN))
+    }
+
+    fn entry(&self, price: Price, measured: Measured) -> ModelAd {
+        ModelAd {
+            id: self.model.id.clone(),
+            digest: self.model.digest.map(Digest),
+            context: self.context(),
+            quantisation: Text::lossy(self.model.quantisation.as_deref().unwrap_or_default()),
+            features: self.model.features,
+            price,
+            max_output: self.max_output(),
+            ttft: measured.ttft,
+            speed: measured.speed,
+        }
+    }
+}
+
+/// What requests have shown, over all models.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Measured {
+    /// Time to first token.
+    pub(crate) ttft: Millis,
+    /// Thousandths of a token per second, one stream.
+    pub(crate) speed: u32,
+}
+
+/// All that this node serves.
+#[derive(Debug)]
+pub(crate) struct Engines {
+    backends: Vec<Arc<dyn Backend>>,
+    price: Price,
+    served: RwLock<BTreeMap<ModelId, Served>>,
+    measured: RwLock<Measured>,
+    changed: watch::Sender<u64>,
+}
+
+impl Engines {
+    pub(crate) fn new(backends: Vec<Arc<dyn Backend>>, price: Price) -> Self {
+        Self {
+            backends,
+            price,
+            served: RwLock::default(),
+            measured: RwLock::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// Asks every backend for its models. An engine that does not answer serves nothing until it does.
+    pub(crate) async fn refresh(&self) {
+        let mut found = BTreeMap::new();
+        for backend in &self.backends {
+            match backend.models().await {
+                Ok(models) => {
+                    for model in models {
+                        let served = Served {
+                            model,
+                            backend: backend.clone(),
+                        };
+                        found.entry(served.model.id.clone()).or_insert(served);
+                    }
+                }
+                Err(error) => debug!(backend = backend.name(), %error, "engine does not answer"),
+            }
+        }
+        let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
+        let same = served.len() == found.len()
+            && found
+                .iter()
+                .all(|(id, new)| served.get(id).is_some_and(|old| old.model == new.model));
+        *served = found;
+        if !same {
+            info!(models = served.len(), "models served have changed");
+            self.changed.send_modify(|version| *version += 1);
+        }
+    }
+
+    /// Says when the models have changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    pub(crate) fn find(&self, id: &ModelId) -> Option<Served> {
+        self.served
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned()
+    }
+
+    /// Entries of an ad.
+    pub(crate) fn entries(&self) -> Vec<ModelAd> {
+        let measured = self.measured();
+        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        served
+            .values()
+            .map(|served| served.entry(self.price, measured))
+            .collect()
+    }
+
+    /// Requests at once that the engines say they can take together.
+    pub(crate) fn slots(&self) -> Option<u16> {
+        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        served.values().filter_map(|served| served.model.slots).max()
+    }
+
+    pub(crate) fn measured(&self) -> Measured {
+        *self.measured.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Learns from a request that has ended.
+    pub(crate) fn observe(&self, step: &Step) {
+        if step.status != Status::Completed || step.output_tokens == 0 {
+            return;
+        }
+        let streaming = u64::from(step.duration.0.saturating_sub(step.ttft.0)).max(1);
+        let speed = u64::from(step.output_tokens.saturating_sub(1)) * 1_000_000 / streaming;
+        let mut measured = self.measured.write().unwrap_or_else(PoisonError::into_inner);
+        measured.ttft = Millis(smooth(measured.ttft.0, u64::from(step.ttft.0)));
+        // The speed of an answer of a few tokens says nothing.
+        if step.output_tokens >= 8 {
+            measured.speed = smooth(measured.speed, speed);
+        }
+    }
+}
+
+fn smooth(old: u32, new: u64) -> u32 {
+    let next = if old == 0 {
+        new
+    } else {
+        (u64::from(old) * (SMOOTHING - 1) + new) / SMOOTHING
+    };
+    u32::try_from(next).unwrap_or(u32::MAX)
+}

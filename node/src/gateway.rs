@@ -1,0 +1,204 @@
+//! The HTTP edge: OpenAI's API on this machine, in front of whoever answers.
+//!
+//! ```text
+//!   client ── guard ──────> routes ──────> extension ───> Inference (the buyer)
+//!             Host, Origin,  read once,     `provider`      |
+//!             key, hops      allow list     taken out       v
+//!   client <── body as it comes <─────── answer <───── Reply: data, then Summary
+//!              usage with `infernet`,     the seam at the end; errors that are told
+//! ```
+//!
+//! It knows nothing of the network: [`Inference`] is all that it asks for. Bytes of an answer pass untouched; only the
+//! last events wait for what is known at the end. A client that goes away drops the reply, which cancels the engine.
+
+mod answer;
+mod errors;
+mod extension;
+mod guard;
+pub mod inference;
+mod limits;
+mod metrics;
+pub mod models;
+mod routes;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::config::Secret;
+use crate::runtime::Tasks;
+pub use extension::{Preferences, Quality};
+pub use inference::{InferError, Inference, InferenceRequest, Part, Reply, ServedModel, Source, Summary};
+use limits::{CONNECTIONS_MAX, DRAIN_WITHIN, HEAD_BYTES, HEAD_WITHIN, HEADERS_MAX, Limits};
+use metrics::Metrics;
+
+/// How the gateway is run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where it listens; port 0 takes any.
+    pub listen: SocketAddr,
+    /// What callers must send as their key; without one it listens on the loopback only.
+    pub api_key: Option<Secret>,
+    /// Host names, beside this machine's own, under which it may be called.
+    pub allowed_hosts: Vec<String>,
+    /// Origins of web pages that may call it; `*` is all of them.
+    pub cors_origins: Vec<String>,
+    /// How long one request may take in all.
+    pub deadline: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], infernet_protocol::names::GATEWAY_PORT)),
+            api_key: None,
+            allowed_hosts: Vec::new(),
+            cors_origins: Vec::new(),
+            deadline: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// Anybody who reaches the address could use it.
+    #[error("the gateway at `{0}` can be reached from outside; set `gateway.api_key`, or listen on 127.0.0.1")]
+    Exposed(SocketAddr),
+    /// The address is taken, or not this machine's.
+    #[error("the gateway cannot listen on `{address}` ({source}); choose another with `--gateway`, port 0 for any")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// What every request sees.
+struct Shared {
+    inference: Arc<dyn Inference>,
+    settings: Settings,
+    limits: Limits,
+    metrics: Metrics,
+}
+
+/// A bound gateway.
+pub struct Gateway {
+    listener: TcpListener,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Gateway {
+    /// Binds the socket; nothing is answered before [`Self::serve`].
+    pub async fn bind(settings: Settings, inference: Arc<dyn Inference>) -> Result<Self, GatewayError> {
+        let address = settings.listen;
+        if !address.ip().is_loopback() && settings.api_key.is_none() {
+            return Err(GatewayError::Exposed(address));
+        }
+        let bound = async {
+            let listener = TcpListener::bind(address).await?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        };
+        let (listener, address) = bound.await.map_err(|source| GatewayError::Bind { address, source })?;
+        let shared = Shared {
+            inference,
+            settings,
+            limits: Limits::new(),
+            metrics: Metrics::default(),
+        };
+        Ok(Self {
+            listener,
+            address,
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The base address for clients on this machine, without `/v1`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Answers until `tasks` is cancelled; connections are tasks of it and finish the answers that they are in.
+    pub async fn serve(self, tasks: Tasks) {
+        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let router = routes::router(self.shared);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = tasks.cancelled() => return,
+                accepted = accept(&self.listener, &connections) => accepted,
+            };
+            let Some((socket, permit)) = accepted else { continue };
+            let (router, owner) = (router.clone(), tasks.clone());
+            tasks.spawn("gateway connection", async move {
+                converse(socket, router, &owner).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(connections).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((socket, _)) => Some((socket, permit)),
+        Err(error) => {
+            // Mostly no file descriptor left: some come back when connections end.
+            tracing::warn!(%error, "the gateway cannot accept a connection");
+            tokio::time::sleep(limits::ACCEPT_AGAIN).await;
+            None
+        }
+    }
+}
+
+async fn converse(socket: TcpStream, router: axum::Router, owner: &Tasks) {
+    // A token is worth more than a full packet.
+    let _ = socket.set_nodelay(true);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = owner.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(DRAIN_WITHIN, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a gateway connection broke");
+    }
+}

@@ -1,0 +1,294 @@
+//! Errors in OpenAI's shape, each with the status that it means.
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use infernet_inference::json::{self, Malformed};
+use infernet_inference::wire::error_json;
+use infernet_inference::{RequestError, json::Object};
+
+use super::inference::{InferError, ServedModel};
+
+/// Tells OpenAI's clients whether to send the request again by themselves.
+pub(super) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+const INVALID: &str = "invalid_request_error";
+const SERVER: &str = "server_error";
+const RATE: &str = "rate_limit_error";
+
+/// Names that are offered in the place of one that nobody serves.
+const NEAR_MAX: usize = 3;
+/// How alike such a name must be, from 0 to 1.
+const NEAR_ENOUGH: f64 = 0.55;
+
+/// An error on its way to a client.
+#[derive(Clone)]
+pub(super) struct ApiError(Box<Told>);
+
+#[derive(Clone)]
+struct Told {
+    status: StatusCode,
+    kind: &'static str,
+    code: Option<&'static str>,
+    param: Option<String>,
+    message: String,
+    retry_after: Option<u64>,
+    should_retry: Option<bool>,
+    /// An engine's own error object, in the place of all that.
+    body: Option<Bytes>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self(Box::new(Told {
+            status,
+            kind,
+            code: None,
+            param: None,
+            message: message.into(),
+            retry_after: None,
+            should_retry: None,
+            body: None,
+        }))
+    }
+
+    fn code(mut self, code: &'static str) -> Self {
+        self.0.code = Some(code);
+        self
+    }
+
+    fn param(mut self, param: &str) -> Self {
+        self.0.param = Some(param.to_owned());
+        self
+    }
+
+    fn retry_after(mut self, seconds: u64) -> Self {
+        // Zero would mean at once, for ever.
+        self.0.retry_after = Some(seconds.max(1));
+        self
+    }
+
+    /// Another try would end in the same way, or be paid for again.
+    fn final_if(mut self, is_final: bool) -> Self {
+        self.0.should_retry = is_final.then_some(false);
+        self
+    }
+
+    fn words(mut self, body: Option<Bytes>) -> Self {
+        self.0.body = body;
+        self
+    }
+
+    pub(super) fn invalid(message: impl Into<String>, param: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID, message).param(param)
+    }
+
+    pub(super) fn no_route(method: &str, path: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            INVALID,
+            format!("there is no `{method} {path}`; see /v1/models for a start"),
+        )
+        .code("unknown_url")
+    }
+
+    pub(super) fn no_method(method: &str, path: &str) -> Self {
+        let message = format!("`{path}` does not take {method}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, message).code("method_not_allowed")
+    }
+
+    pub(super) fn too_large() -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            INVALID,
+            RequestError::BodyTooLarge.to_string(),
+        )
+        .code("body_too_large")
+    }
+
+    pub(super) fn too_many() -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            RATE,
+            "too many requests at once; try again in a moment",
+        )
+        .code("rate_limit_exceeded")
+        .retry_after(1)
+    }
+
+    pub(super) fn too_slow() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            INVALID,
+            "the request's body did not arrive in time",
+        )
+    }
+
+    pub(super) fn cut_short() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID, "the request's body was cut short")
+    }
+
+    pub(super) fn unauthorised() -> Self {
+        let message = "a key is needed: send `Authorization: Bearer` with the gateway's `gateway.api_key`";
+        Self::new(StatusCode::UNAUTHORIZED, INVALID, message).code("invalid_api_key")
+    }
+
+    pub(super) fn host(host: &str) -> Self {
+        let message = format!("the host `{host}` is not this gateway's; add it to `gateway.allowed_hosts`");
+        Self::new(StatusCode::FORBIDDEN, INVALID, message).code("host_not_allowed")
+    }
+
+    pub(super) fn origin(origin: &str) -> Self {
+        let message = format!("pages of `{origin}` may not call this gateway; add it to `gateway.cors_origins`");
+        Self::new(StatusCode::FORBIDDEN, INVALID, message).code("origin_not_allowed")
+    }
+
+    pub(super) fn looped() -> Self {
+        let message = "a node of this network sent this request to a gateway as if it were an engine; point its backend at an engine";
+        Self::new(StatusCode::LOOP_DETECTED, INVALID, message)
+            .code("loop_detected")
+            .final_if(true)
+    }
+
+    pub(super) fn no_model(model: &str, near: &[String]) -> Self {
+        let near: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
+        let hint = if near.is_empty() {
+            "/v1/models lists what is served".into()
+        } else {
+            format!("did you mean {}", near.join(" or "))
+        };
+        Self::new(
+            StatusCode::NOT_FOUND,
+            INVALID,
+            format!("nobody on the network serves `{model}`; {hint}"),
+        )
+        .code("model_not_found")
+        .param("model")
+    }
+
+    /// What an [`InferError`] is to a client; `served` is where similar names are looked for.
+    pub(super) fn of(error: InferError, served: &[ServedModel]) -> Self {
+        let message = error.to_string();
+        match error {
+            InferError::NobodyServes { model, near } => {
+                let near = if near.is_empty() { similar(&model, served) } else { near };
+                Self::no_model(&model, &near)
+            }
+            InferError::TooDear { .. } => {
+                Self::new(StatusCode::PAYMENT_REQUIRED, "insufficient_quota", message).code("price_cap")
+            }
+            InferError::Unfit { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, INVALID, message).code("unsupported_feature")
+            }
+            InferError::NobodyFree { retry_after } => Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, message)
+                .code("no_provider_free")
+                .retry_after(retry_after.as_secs()),
+            InferError::TooManyWait { retry_after } => Self::new(StatusCode::TOO_MANY_REQUESTS, RATE, message)
+                .code("rate_limit_exceeded")
+                .retry_after(retry_after.as_secs()),
+            InferError::Refused { status, body } => Self::refused(status, body, message),
+            InferError::Failed { delivered, .. } => Self::new(StatusCode::BAD_GATEWAY, SERVER, message)
+                .code("provider_failed")
+                .final_if(delivered),
+            InferError::Deadline { delivered } => Self::new(StatusCode::GATEWAY_TIMEOUT, SERVER, message)
+                .code("deadline")
+                .final_if(delivered),
+            InferError::Internal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, message).code("internal"),
+        }
+    }
+
+    /// An engine's refusal keeps its status and its words, where they are an error object.
+    fn refused(status: u16, body: Bytes, message: String) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+        let kind = if status.is_client_error() { INVALID } else { SERVER };
+        let is_error =
+            json::validate(&body).is_ok() && Object::read(&body).is_ok_and(|object| object.get("error").is_some());
+        Self::new(status, kind, message).words(is_error.then_some(body))
+    }
+
+    /// The error object.
+    pub(super) fn json(&self) -> Bytes {
+        match &self.0.body {
+            Some(body) => body.clone(),
+            None => error_json(&self.0.message, self.0.kind, self.0.param.as_deref(), self.0.code).into(),
+        }
+    }
+
+    /// The error as the last event of a stream.
+    pub(super) fn event(&self) -> Bytes {
+        let json = self.json();
+        let mut event = Vec::with_capacity(json.len() + 8);
+        event.extend_from_slice(b"data: ");
+        // An engine's words may be laid out over lines, which an event is not.
+        event.extend(
+            json.iter()
+                .map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }),
+        );
+        event.extend_from_slice(b"\n\n");
+        event.into()
+    }
+}
+
+impl From<RequestError> for ApiError {
+    fn from(error: RequestError) -> Self {
+        let status = match &error {
+            RequestError::BodyTooLarge => return Self::too_large(),
+            RequestError::Json(Malformed::Syntax(_) | Malformed::NotObject | Malformed::Depth) => {
+                StatusCode::BAD_REQUEST
+            }
+            RequestError::Feature { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        let code = match &error {
+            RequestError::NotAllowed { .. } => Some("unsupported_field"),
+            RequestError::Feature { .. } => Some("unsupported_feature"),
+            _ => None,
+        };
+        let mut told = Self::new(status, INVALID, error.to_string());
+        told.0.code = code;
+        told.0.param = error.param().map(str::to_owned);
+        told
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.0.status, self.json()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(seconds) = self.0.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(should) = self.0.should_retry {
+            headers.insert(
+                SHOULD_RETRY,
+                HeaderValue::from_static(if should { "true" } else { "false" }),
+            );
+        }
+        response
+    }
+}
+
+/// Served models whose names are like `model`, the most alike first.
+pub(super) fn similar(model: &str, served: &[ServedModel]) -> Vec<String> {
+    let model = model.to_lowercase();
+    let last = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
+    let mut scored: Vec<(f64, &str)> = served
+        .iter()
+        .map(|served| {
+            let name = served.id.as_str();
+            let contains = name.contains(&model) || model.contains(name);
+            let alike = strsim::normalized_damerau_levenshtein(&model, name)
+                .max(strsim::normalized_damerau_levenshtein(&last(&model), &last(name)));
+            (if contains { alike.max(0.9) } else { alike }, name)
+        })
+        .filter(|(alike, _)| *alike >= NEAR_ENOUGH)
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    scored
+        .into_iter()
+        .take(NEAR_MAX)
+        .map(|(_, name)| name.to_owned())
+        .collect()
+}

@@ -1,0 +1,272 @@
+//! From a configuration to a running node: its key, its store, its engines, its sockets, its gateway.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use infernet_inference::backend::Backend;
+use infernet_inference::detect::{self, Candidate};
+use infernet_inference::{BackendKind, OpenAiBackend};
+use infernet_swarm::Multiaddr;
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use crate::config::{self, Config, Role};
+use crate::gateway::{self, Gateway};
+use crate::home::LockedHome;
+use crate::node::{Node, Selling, Settings, StartError};
+use crate::runtime::Tasks;
+use crate::service::Service;
+use crate::store::{Store, StoreError};
+use crate::{identity, ipc};
+
+/// Requests at once of the embedded engine, which shares the processor with everything else.
+const EMBEDDED_SLOTS: u16 = 4;
+
+/// Why a node cannot be launched.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The key.
+    #[error(transparent)]
+    Identity(#[from] identity::IdentityError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The network.
+    #[error(transparent)]
+    Node(#[from] StartError),
+    /// The gateway.
+    #[error(transparent)]
+    Gateway(#[from] gateway::GatewayError),
+    /// The local socket.
+    #[error(transparent)]
+    Ipc(#[from] ipc::ServeError),
+    /// The swarm has ended.
+    #[error(transparent)]
+    Closed(#[from] infernet_swarm::Closed),
+    /// An address that is none.
+    #[error("`{0}` is not a multiaddr; write it like `/ip4/203.0.113.7/tcp/46337`")]
+    Address(String),
+    /// The engine that was asked for by name is not there.
+    #[error("no {kind} answers at `{url}`: start it, or name its address with {variable}")]
+    NoEngine {
+        /// Which engine.
+        kind: &'static str,
+        /// Where it was looked for.
+        url: String,
+        /// The variable that names its address.
+        variable: &'static str,
+    },
+    /// A role that sells, and nothing to sell.
+    #[error("there is no engine to sell: start one (Ollama, vLLM, llama.cpp, ...) or take `--backend embedded`")]
+    NothingToSell,
+    /// The embedded engine.
+    #[error("the embedded engine does not start: {0}")]
+    Embedded(String),
+}
+
+/// A node that is up.
+#[derive(Debug)]
+pub struct Launched {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Where its gateway listens.
+    pub gateway: Option<String>,
+    /// Where it can be dialled.
+    pub listen: Vec<Multiaddr>,
+}
+
+impl Launched {
+    /// The line that tells others that it is up.
+    #[must_use]
+    pub fn ready(&self) -> Value {
+        json!({
+            "event": "ready",
+            "peer_id": self.node.id().peer_id(),
+            "npub": self.node.id().npub(),
+            "listen": self.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "gateway": self.gateway,
+            "metrics": null,
+        })
+    }
+}
+
+/// Launches a node under `tasks`; what it needs was locked before.
+pub async fn launch(home: &LockedHome, config: &Config, tasks: &Tasks) -> Result<Launched, LaunchError> {
+    let identity = identity::load_or_create(home)?;
+    let backends = backends(config).await?;
+    let selling = selling(config, backends)?;
+    let (store, recovered) = Store::open(home, &config.network)?;
+    let settings = Settings {
+        identity,
+        network: config.network.clone(),
+        listen: listen(config)?,
+        bootstrap: multiaddrs(&config.p2p.bootstrap)?,
+        external: Vec::new(),
+        mdns: config.p2p.mdns,
+        upnp: config.p2p.upnp,
+        advertise: config.p2p.advertise,
+        selling,
+    };
+    let node = Node::start(settings, store, recovered, tasks.clone()).await?;
+    let gateway = match config.gateway.listen {
+        Some(address) => Some(serve(config, address, &node, tasks).await?),
+        None => None,
+    };
+    ipc::serve(
+        home,
+        Arc::new(crate::control::Controlled::new(node.clone(), gateway.clone())),
+        tasks,
+    )?;
+    Ok(Launched {
+        listen: node.listening().await?,
+        node,
+        gateway,
+    })
+}
+
+async fn serve(config: &Config, listen: SocketAddr, node: &Arc<Node>, tasks: &Tasks) -> Result<String, LaunchError> {
+    let service = Service::new(node.clone(), config.consumer.policy, config.consumer.price_cap);
+    let settings = gateway::Settings {
+        api_key: config.gateway.api_key.clone(),
+        allowed_hosts: config.gateway.allowed_hosts.clone(),
+        cors_origins: config.gateway.cors_origins.clone(),
+        listen,
+        ..gateway::Settings::default()
+    };
+    let gateway = Gateway::bind(settings, Arc::new(service)).await?;
+    let url = gateway.url();
+    tasks.spawn("gateway", gateway.serve(tasks.clone()));
+    Ok(url)
+}
+
+fn listen(config: &Config) -> Result<Vec<Multiaddr>, LaunchError> {
+    if !config.p2p.listen.is_empty() {
+        return multiaddrs(&config.p2p.listen);
+    }
+    let port = config.p2p.port;
+    multiaddrs(&[
+        format!("/ip4/0.0.0.0/tcp/{port}"),
+        format!("/ip4/0.0.0.0/udp/{port}/quic-v1"),
+        format!("/ip6/::/tcp/{port}"),
+        format!("/ip6/::/udp/{port}/quic-v1"),
+    ])
+}
+
+fn multiaddrs(texts: &[String]) -> Result<Vec<Multiaddr>, LaunchError> {
+    texts
+        .iter()
+        .map(|text| text.parse().map_err(|_| LaunchError::Address(text.clone())))
+        .collect()
+}
+
+/// What the node sells: nothing as a consumer, and nothing by default where no engine answers.
+fn selling(config: &Config, backends: Vec<Arc<dyn Backend>>) -> Result<Option<Selling>, LaunchError> {
+    let sells = match config.role {
+        Role::Consumer => false,
+        Role::Auto => !backends.is_empty(),
+        Role::Provider | Role::Both if backends.is_empty() => return Err(LaunchError::NothingToSell),
+        Role::Provider | Role::Both => true,
+    };
+    let provider = &config.provider;
+    let slots = provider.slots.map(|slots| u16::try_from(slots).unwrap_or(u16::MAX));
+    Ok(sells.then(|| Selling {
+        slots: slots.or((provider.backend == config::Backend::Embedded).then_some(EMBEDDED_SLOTS)),
+        backends,
+        price: provider.price,
+        stranger_slots: u16::try_from(provider.stranger_slots).unwrap_or(u16::MAX),
+        public: true,
+    }))
+}
+
+async fn backends(config: &Config) -> Result<Vec<Arc<dyn Backend>>, LaunchError> {
+    match config.provider.backend {
+        _ if config.role == Role::Consumer => Ok(Vec::new()),
+        config::Backend::None => Ok(Vec::new()),
+        config::Backend::Embedded => Ok(vec![embedded(config).await?]),
+        config::Backend::Auto => Ok(found(config).await),
+        named => Ok(vec![server(config, named)?]),
+    }
+}
+
+/// Every server that answers at its usual address, or at the one that was named.
+async fn found(config: &Config) -> Vec<Arc<dyn Backend>> {
+    let candidates = config.engines.hosts.iter().map(candidate).collect();
+    let (detected, silent) = detect::probe_all(candidates).await;
+    for (candidate, error) in silent {
+        warn!(engine = candidate.kind.as_str(), %error, "the engine that was named does not answer");
+    }
+    for found in &detected {
+        info!(
+            engine = found.kind.as_str(),
+            models = found.models.len(),
+            "engine found"
+        );
+    }
+    detected.into_iter().map(|found| found.backend).collect()
+}
+
+fn candidate(engine: &config::Engine) -> Candidate {
+    Candidate {
+        kind: kind(engine.kind),
+        address: engine.url.clone(),
+        api_key: engine.api_key.as_ref().map(|key| key.expose().to_owned()),
+        named: engine.named,
+    }
+}
+
+/// The one server that was asked for. It may come up later, so silence is no error here.
+fn server(config: &Config, named: config::Backend) -> Result<Arc<dyn Backend>, LaunchError> {
+    let kind = kind(named);
+    let missing = |url: &str| LaunchError::NoEngine {
+        kind: kind.as_str(),
+        url: url.to_owned(),
+        variable: kind.variables().map_or("its variable", |(host, _)| host),
+    };
+    let engine = config
+        .engines
+        .hosts
+        .iter()
+        .find(|engine| engine.kind == named)
+        .ok_or_else(|| missing("no address"))?;
+    let key = engine.api_key.as_ref().map(|key| key.expose());
+    let backend = OpenAiBackend::new(kind, &engine.url, key).map_err(|_| missing(&engine.url))?;
+    Ok(Arc::new(backend))
+}
+
+fn kind(backend: config::Backend) -> BackendKind {
+    match backend {
+        config::Backend::Auto => BackendKind::Auto,
+        config::Backend::Embedded => BackendKind::Embedded,
+        config::Backend::Ollama => BackendKind::Ollama,
+        config::Backend::Vllm => BackendKind::Vllm,
+        config::Backend::Sglang => BackendKind::Sglang,
+        config::Backend::Max => BackendKind::Max,
+        config::Backend::Llamacpp => BackendKind::LlamaCpp,
+        config::Backend::Openai => BackendKind::OpenAi,
+        config::Backend::None => BackendKind::None,
+    }
+}
+
+#[cfg(feature = "embedded")]
+async fn embedded(config: &Config) -> Result<Arc<dyn Backend>, LaunchError> {
+    use infernet_inference::embedded::EmbeddedBackend;
+    let slots = config
+        .provider
+        .slots
+        .map_or(usize::from(EMBEDDED_SLOTS), |slots| slots as usize);
+    let model = config.provider.model.clone();
+    let opened = tokio::task::spawn_blocking(move || match model {
+        Some(path) => EmbeddedBackend::open(&path, slots),
+        None => EmbeddedBackend::demo(slots),
+    });
+    match opened.await {
+        Ok(Ok(backend)) => Ok(Arc::new(backend)),
+        Ok(Err(error)) => Err(LaunchError::Embedded(error.to_string())),
+        Err(error) => Err(LaunchError::Embedded(error.to_string())),
+    }
+}
+
+#[cfg(not(feature = "embedded"))]
+async fn embedded(_: &Config) -> Result<Arc<dyn Backend>, LaunchError> {
+    Err(LaunchError::Embedded("this program was built without it".to_owned()))
+}

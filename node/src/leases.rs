@@ -1,0 +1,542 @@
+//! The buyer's leases: which provider a request goes to, and the substreams that are kept open to it.
+//!
+//! A lease is found among the live ones, or bought in an auction; the auction's other bids stay with it as
+//! runners-up. In the steady state a request takes a lease and an open substream and nothing else. Where nobody is
+//! free a request waits here, in bounded company, until its deadline.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use infernet_protocol::codec::Blob;
+use infernet_protocol::market::lease::{Bounds, BuyerLease, NotUsable, Papers};
+use infernet_protocol::receipt::ledger::{LedgerError, Seen};
+use infernet_protocol::receipt::{Countersign, JobReceipt};
+use infernet_protocol::signed::Refused;
+use infernet_protocol::stream::frames::{BuyerFrame, Reconcile, Start};
+use infernet_protocol::{Digest, LeaseId, ModelId, NodeId, Price, RequestId, Verified};
+use tokio::sync::Notify;
+use tracing::{debug, warn};
+
+use crate::buyer::{Failure, Purchase};
+use crate::clock;
+use crate::happenings::Happening;
+use crate::line::BuyerLine;
+use crate::market::Placed;
+use crate::node::Node;
+use crate::store::{Record, RequestDropped, RequestMade, Side, Store, StoreError, Unreceipted};
+
+/// Requests that may wait for a free provider; one more is told so at once.
+const WAITING: usize = 256;
+/// How long a waiting request sleeps before it looks again, if nothing wakes it.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// After an auction that placed nothing the model is not auctioned again for this long.
+const AUCTION_PAUSE: Duration = Duration::from_millis(250);
+/// Idle substreams kept per lease; one more is closed.
+const IDLE_LINES: usize = 64;
+/// Live leases kept per model.
+const LEASES_PER_MODEL: usize = 64;
+/// Time for the direct connection and the substream.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+
+/// Why no provider could be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unplaced {
+    /// No ad that is known serves the model.
+    #[error("nobody on the network serves `{model}`")]
+    NobodyServes {
+        /// The model.
+        model: ModelId,
+        /// Names of models that are served and look alike.
+        near: Vec<ModelId>,
+    },
+    /// Providers there are, but none within the price cap.
+    #[error("no provider of `{model}` is within the price cap; raise it with `price_cap` or choose another model")]
+    TooDear {
+        /// The model.
+        model: ModelId,
+        /// The lowest price asked.
+        cheapest: Price,
+    },
+    /// Providers there are, but none that has what the request needs.
+    #[error("no provider of `{model}` can do what the request needs")]
+    Unfit {
+        /// The model.
+        model: ModelId,
+    },
+    /// Providers there are, but none is free or answers.
+    #[error("no provider of `{model}` is free")]
+    NobodyFree {
+        /// The model.
+        model: ModelId,
+    },
+    /// Too many requests wait already.
+    #[error("too many requests wait for a provider")]
+    TooManyWait,
+    /// The journal cannot be written.
+    #[error("the journal cannot be written; free some disk space")]
+    Journal,
+}
+
+/// A lease that this node bought.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) id: LeaseId,
+    pub(crate) worker: NodeId,
+    pub(crate) papers: Papers,
+    /// The auction that it came from; null where it came from the journal.
+    placed: Option<Arc<Placed>>,
+    state: Mutex<BuyerLease>,
+    idle: Mutex<Vec<BuyerLine>>,
+}
+
+/// One request that runs under a lease. Dropped before it was sent, it never happened.
+#[derive(Debug)]
+pub(crate) struct Using {
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) request: RequestId,
+    freed: Arc<Notify>,
+    store: Store,
+    noted: bool,
+    ended: bool,
+}
+
+impl Using {
+    /// What came of it, once its stream has ended or was lost. Say so before its receipt is filed.
+    pub(crate) fn received(&mut self, seen: Seen, frames: u64) {
+        self.ended = true;
+        unpoisoned(&self.lease.state).delivered(&self.request, seen, frames);
+    }
+
+    /// Whether it is known what came of it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ended
+    }
+
+    /// The line broke after this much; it is owed, and receipted at the next contact.
+    pub(crate) fn lost(&mut self, seen: Seen, commitment: Digest, frames: u64) {
+        self.received(seen, frames);
+        let lost = Unreceipted {
+            lease: self.lease.id,
+            request: self.request,
+            next_frame: frames,
+            input_tokens_max: seen.input_tokens_max,
+            output_tokens_max: seen.output_tokens_max,
+            commitment,
+            lost_at: clock::wall(),
+        };
+        self.write_down(Record::Unreceipted(lost));
+    }
+
+    /// The worker was full, and ran nothing.
+    pub(crate) fn busy(&mut self) {
+        self.ended = true;
+        unpoisoned(&self.lease.state).on_busy(&self.request, clock::now());
+        self.drop_note();
+    }
+
+    fn drop_note(&self) {
+        if self.noted {
+            self.write_down(Record::RequestDropped(RequestDropped {
+                lease: self.lease.id,
+                request: self.request,
+            }));
+        }
+    }
+
+    fn write_down(&self, record: Record) {
+        if let Err(error) = self.store.append(record) {
+            warn!(lease = %self.lease.id, %error, "how a request ended could not be written down");
+        }
+    }
+}
+
+impl Drop for Using {
+    fn drop(&mut self) {
+        if !self.ended {
+            unpoisoned(&self.lease.state).failed(&self.request);
+            self.drop_note();
+        }
+        self.freed.notify_one();
+    }
+}
+
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Lease {
+    fn new(state: BuyerLease, placed: Option<Arc<Placed>>) -> Self {
+        let papers = state.papers().clone();
+        Self {
+            id: papers.accept.lease,
+            worker: papers.accept.winner,
+            papers,
+            placed,
+            state: Mutex::new(state),
+            idle: Mutex::default(),
+        }
+    }
+
+    fn model(&self) -> &ModelId {
+        &self.papers.offer.requirement.model
+    }
+
+    fn is_live(&self) -> bool {
+        !unpoisoned(&self.state).has_ended(clock::now())
+    }
+
+    fn is_settled(&self) -> bool {
+        unpoisoned(&self.state).is_settled()
+    }
+
+    fn suits(&self, purchase: &Purchase, failed: &[NodeId]) -> bool {
+        let required = &self.papers.offer.requirement;
+        required.features.contains(purchase.needs)
+            && self.papers.offer.policy == purchase.policy
+            && self.papers.bid.price.within(&purchase.price_cap)
+            && !failed.contains(&self.worker)
+            && !purchase.ignore.contains(&self.worker)
+            && (purchase.only.is_empty() || purchase.only.contains(&self.worker))
+    }
+
+    /// An open substream that no request uses.
+    pub(crate) fn take_line(&self) -> Option<BuyerLine> {
+        unpoisoned(&self.idle).pop()
+    }
+
+    /// Gives a substream back for the next request.
+    pub(crate) fn put_line(&self, line: BuyerLine) {
+        let mut idle = unpoisoned(&self.idle);
+        if line.is_idle() && idle.len() < IDLE_LINES {
+            idle.push(line);
+        }
+    }
+
+    /// A new substream, with the lease presented on it.
+    pub(crate) async fn open_line(&self, node: &Node) -> Result<BuyerLine, Failure> {
+        let opening = node.market.open_stream(self.worker, &self.papers.bid.addresses);
+        let stream = match tokio::time::timeout(OPEN_WITHIN, opening).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(_)) | Err(_) => return Err(Failure::Unreachable),
+        };
+        let mut line = BuyerLine::new(stream);
+        let Papers { offer, bid, accept } = &self.papers;
+        let start = Start {
+            accept: Blob(accept.bytes().to_vec()),
+            bid: Blob(bid.bytes().to_vec()),
+            offer: Blob(offer.bytes().to_vec()),
+        };
+        // The request follows at once; both leave in one write.
+        line.hold(&BuyerFrame::Start(start))?;
+        Ok(line)
+    }
+}
+
+/// All leases that this node bought and still needs.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    store: Store,
+    live: Mutex<HashMap<ModelId, Vec<Arc<Lease>>>>,
+    /// Leases that are not even, live or over.
+    open: Mutex<HashMap<LeaseId, Arc<Lease>>>,
+    /// One auction at a time per model: a burst of requests shares its outcome.
+    auctions: Mutex<HashMap<ModelId, Arc<tokio::sync::Mutex<Option<Instant>>>>>,
+    freed: Arc<Notify>,
+    waiting: AtomicUsize,
+}
+
+/// Counts a request that waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Why a receipt was not filed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettleError {
+    /// Malformed or badly signed.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// It does not fit the lease's book.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The disk refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A receipt that was filed, and the countersignatures that may now be sent.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) receipt: Verified<JobReceipt>,
+    /// None where an earlier receipt is still on its way on another substream; several where this one was awaited.
+    pub(crate) signs: Vec<Verified<Countersign>>,
+}
+
+impl Leases {
+    /// With the leases that the journal holds; of an earlier life they are evened, and not used again.
+    pub(crate) fn new(store: Store, recovered: impl IntoIterator<Item = BuyerLease>) -> Self {
+        let open = recovered.into_iter().map(|mut lease| {
+            lease.end();
+            let lease = Arc::new(Lease::new(lease, None));
+            (lease.id, lease)
+        });
+        Self {
+            store,
+            live: Mutex::default(),
+            open: Mutex::new(open.collect()),
+            auctions: Mutex::default(),
+            freed: Arc::default(),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// A lease with room for the request: a live one, else one bought now, else the first that frees.
+    pub(crate) async fn find(
+        &self,
+        node: &Arc<Node>,
+        purchase: &Purchase,
+        failed: &[NodeId],
+    ) -> Result<Using, Unplaced> {
+        if let Some(using) = self.live(purchase, failed) {
+            return Ok(using);
+        }
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(Unplaced::TooManyWait);
+        }
+        let _waiting = Waiting(&self.waiting);
+        loop {
+            let freed = self.freed.notified();
+            match self.buy(node, purchase, failed).await {
+                Ok(using) => return Ok(using),
+                Err(Unplaced::NobodyFree { .. }) if self.has_any(purchase, failed) => {}
+                Err(unplaced) => return Err(unplaced),
+            }
+            let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
+            if let Some(using) = self.live(purchase, failed) {
+                return Ok(using);
+            }
+        }
+    }
+
+    fn begin(&self, lease: &Arc<Lease>) -> Result<Using, NotUsable> {
+        let request = RequestId(clock::entropy());
+        unpoisoned(&lease.state).begin(request, clock::now())?;
+        Ok(Using {
+            lease: lease.clone(),
+            request,
+            freed: self.freed.clone(),
+            store: self.store.clone(),
+            noted: false,
+            ended: false,
+        })
+    }
+
+    /// Buys a lease, unless somebody else just did.
+    async fn buy(&self, node: &Arc<Node>, purchase: &Purchase, failed: &[NodeId]) -> Result<Using, Unplaced> {
+        let turn = unpoisoned(&self.auctions)
+            .entry(purchase.model.clone())
+            .or_default()
+            .clone();
+        let mut paused = turn.lock().await;
+        if let Some(using) = self.live(purchase, failed) {
+            return Ok(using);
+        }
+        let nobody_free = || Unplaced::NobodyFree {
+            model: purchase.model.clone(),
+        };
+        let has_any = self.has_any(purchase, failed);
+        if has_any && paused.is_some_and(|until| Instant::now() < until) {
+            return Err(nobody_free());
+        }
+        let mut ignore = failed.to_vec();
+        ignore.extend(self.holders(&purchase.model));
+        let placed = match node.market.auction(node, purchase, &ignore).await {
+            Ok(placed) => placed,
+            Err(unplaced) => {
+                *paused = Some(Instant::now() + AUCTION_PAUSE);
+                // Those of whom we hold full leases were left out of the auction.
+                return Err(if has_any { nobody_free() } else { unplaced });
+            }
+        };
+        let papers = placed.accept_next(&ignore).ok_or_else(nobody_free)?;
+        self.open(node, papers, placed)
+    }
+
+    fn open(&self, node: &Arc<Node>, papers: Papers, placed: Arc<Placed>) -> Result<Using, Unplaced> {
+        let Papers { offer, bid, accept } = &papers;
+        let record = Record::lease_opened(Side::Buyer, offer, bid, accept, clock::wall());
+        self.store.append(record).map_err(|_| Unplaced::Journal)?;
+        node.market.accepted(node, &papers, placed.elapsed_us());
+        let lease = Arc::new(Lease::new(BuyerLease::open(papers, clock::now()), Some(placed)));
+        debug!(lease = %lease.id, provider = %lease.worker.short(), "lease bought");
+        let using = self.begin(&lease).map_err(|_| Unplaced::NobodyFree {
+            model: lease.model().clone(),
+        })?;
+        unpoisoned(&self.open).insert(lease.id, lease.clone());
+        let mut live = unpoisoned(&self.live);
+        let leases = live.entry(lease.model().clone()).or_default();
+        leases.retain(|lease| lease.is_live());
+        if leases.len() < LEASES_PER_MODEL {
+            leases.push(lease.clone());
+        }
+        drop(live);
+        // Others who wait may share its places.
+        self.freed.notify_waiters();
+        Ok(using)
+    }
+
+    fn live(&self, purchase: &Purchase, failed: &[NodeId]) -> Option<Using> {
+        let live = unpoisoned(&self.live);
+        let mut suited = live
+            .get(&purchase.model)?
+            .iter()
+            .filter(|lease| lease.suits(purchase, failed));
+        suited.find_map(|lease| self.begin(lease).ok())
+    }
+
+    fn has_any(&self, purchase: &Purchase, failed: &[NodeId]) -> bool {
+        let live = unpoisoned(&self.live);
+        let leases = live.get(&purchase.model);
+        leases.is_some_and(|leases| {
+            leases
+                .iter()
+                .any(|lease| lease.suits(purchase, failed) && lease.is_live())
+        })
+    }
+
+    /// Providers of live leases: who has room is used without an auction, and who has none will not win one.
+    fn holders(&self, model: &ModelId) -> Vec<NodeId> {
+        let live = unpoisoned(&self.live);
+        live.get(model)
+            .into_iter()
+            .flatten()
+            .filter(|lease| lease.is_live())
+            .map(|lease| lease.worker)
+            .collect()
+    }
+
+    /// The next-best bid of the auction that this lease came from.
+    pub(crate) fn runner_up(&self, node: &Arc<Node>, lease: &Lease, failed: &[NodeId]) -> Option<Using> {
+        let placed = lease.placed.as_ref()?;
+        let papers = placed.accept_next(failed)?;
+        self.open(node, papers, placed.clone()).ok()
+    }
+
+    /// Ends a lease: nothing is asked of it any more.
+    pub(crate) fn end(&self, lease: &Lease) {
+        unpoisoned(&lease.state).end();
+        if let Some(leases) = unpoisoned(&self.live).get_mut(lease.model()) {
+            leases.retain(|held| held.id != lease.id);
+        }
+        unpoisoned(&lease.idle).clear();
+    }
+
+    /// Ends every lease.
+    pub(crate) fn end_all(&self) {
+        let live: Vec<_> = unpoisoned(&self.live).values().flatten().cloned().collect();
+        for lease in live {
+            self.end(&lease);
+        }
+    }
+
+    /// Lets go of what is over and even; called now and then.
+    pub(crate) fn sweep(&self, node: &Node) {
+        let mut over = Vec::new();
+        unpoisoned(&self.live).retain(|_, leases| {
+            let (live, ended): (Vec<_>, Vec<_>) = std::mem::take(leases).into_iter().partition(|lease| lease.is_live());
+            over.extend(ended);
+            *leases = live;
+            !leases.is_empty()
+        });
+        for lease in &over {
+            unpoisoned(&lease.idle).clear();
+            if let Some(last) = unpoisoned(&lease.state).ledger().entries().last() {
+                node.market.closed(node, &lease.papers, last);
+            }
+        }
+        unpoisoned(&self.open).retain(|_, lease| lease.is_live() || !lease.is_settled());
+    }
+
+    /// Notes a request with the most that it may be billed for, before it is sent.
+    pub(crate) fn note(&self, using: &mut Using, bounds: Bounds) -> Result<(), StoreError> {
+        using.noted = true;
+        let made = RequestMade {
+            lease: using.lease.id,
+            request: using.request,
+            input_tokens_max: bounds.input_tokens,
+            output_tokens_max: bounds.output_tokens,
+            made_at: clock::wall(),
+        };
+        self.store.append(Record::RequestMade(made)).map(drop)
+    }
+
+    /// Checks, files and countersigns a receipt; durable when this returns, so that the signature may be sent.
+    pub(crate) async fn settle(&self, node: &Node, lease: &Lease, envelope: &[u8]) -> Result<Settled, SettleError> {
+        let receipt = Verified::<JobReceipt>::from_bytes(envelope, &node.network)?;
+        let signs = self.file(node, lease, &receipt)?;
+        self.store.sync().await?;
+        Ok(Settled { receipt, signs })
+    }
+
+    fn file(
+        &self,
+        node: &Node,
+        lease: &Lease,
+        receipt: &Verified<JobReceipt>,
+    ) -> Result<Vec<Verified<Countersign>>, SettleError> {
+        let mut state = unpoisoned(&lease.state);
+        let known = state.ledger().next_seq();
+        let entropy = clock::entropy();
+        let signs = state.on_receipt(receipt.clone(), &node.identity, &node.network, &entropy, clock::now())?;
+        for sign in signs.iter().filter(|sign| sign.seq >= known) {
+            let filed = &state.ledger().entries()[sign.seq as usize].receipt;
+            self.store.append(Record::receipt(filed))?;
+            self.store.append(Record::countersign(sign))?;
+            let receipt = filed.clone();
+            node.happenings.tell(|| Happening::Settled {
+                receipt,
+                countersign: sign.clone(),
+            });
+        }
+        Ok(signs)
+    }
+
+    /// Leases with a worker on which something may be missing.
+    pub(crate) fn uneven_with(&self, worker: NodeId) -> Vec<Arc<Lease>> {
+        unpoisoned(&self.open)
+            .values()
+            .filter(|lease| lease.worker == worker)
+            .cloned()
+            .collect()
+    }
+
+    /// Our own account of a lease.
+    pub(crate) fn account(&self, lease: &Lease) -> Reconcile {
+        unpoisoned(&lease.state).reconcile()
+    }
+
+    /// The worker has answered our account: the countersignatures that its own lacks. What it has no receipt for is
+    /// written off.
+    pub(crate) fn reconciled(&self, lease: &Lease, theirs: &Reconcile) -> Vec<Verified<Countersign>> {
+        let mut state = unpoisoned(&lease.state);
+        let lacking = state.on_reconcile(theirs).cloned().collect();
+        state.reconciled();
+        lacking
+    }
+
+    /// Live leases, for people.
+    pub(crate) fn list(&self) -> Vec<(LeaseId, NodeId, ModelId)> {
+        let live = unpoisoned(&self.live);
+        live.values()
+            .flatten()
+            .map(|lease| (lease.id, lease.worker, lease.model().clone()))
+            .collect()
+    }
+}

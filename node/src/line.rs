@@ -1,0 +1,217 @@
+//! One substream of a direct stream with its session: frames in and out, checked against what may come when.
+//!
+//! Implements `specs/stream.md` between the bytes of `infernet_swarm` and the two spines.
+
+use std::time::Duration;
+
+use infernet_protocol::codec::Malformed;
+use infernet_protocol::names::{BEAT_EVERY, BEATS_MISSED};
+use infernet_protocol::stream::frames::{BuyerFrame, WorkerFrame};
+use infernet_protocol::stream::session::{BuyerSession, ToBuyer, ToWorker, Violation, WorkerSession};
+use infernet_protocol::{NodeId, identity::KeyError};
+use infernet_swarm::{DirectStream, FrameError, StreamReader, StreamWriter};
+
+/// Silence from a worker that counts as its loss: three beats, and a fifth of a second for the network between.
+pub(crate) const SILENCE: Duration = Duration::from_millis(BEAT_EVERY.0 as u64 * BEATS_MISSED as u64 + 200);
+/// A peer that takes nothing for this long is given up. Back-pressure of a living consumer is shorter.
+pub(crate) const STALLED: Duration = Duration::from_secs(60);
+
+/// Why a line is of no more use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LineError {
+    /// The stream ended or failed.
+    #[error("the connection was lost")]
+    Lost,
+    /// Nothing came for [`SILENCE`].
+    #[error("the provider fell silent")]
+    Silent,
+    /// The peer did not read for [`STALLED`].
+    #[error("the peer does not read")]
+    Stalled,
+    /// The peer does not speak the protocol.
+    #[error("the peer does not speak the direct stream protocol")]
+    Unsupported,
+    /// A frame was no frame.
+    #[error("the peer sent a malformed frame: {0}")]
+    Malformed(#[from] Malformed),
+    /// A frame came where it has no place.
+    #[error("the peer broke the protocol: {0}")]
+    Violation(#[from] Violation),
+    /// The frame is above the limit.
+    #[error("the peer sent a frame above the limit")]
+    Oversized,
+    /// The peer's key cannot trade.
+    #[error("the peer cannot trade: {0}")]
+    Key(#[from] KeyError),
+}
+
+impl LineError {
+    /// Whether the peer broke the rules, rather than the network or the machine.
+    pub(crate) fn is_fault_of_peer(&self) -> bool {
+        matches!(self, Self::Malformed(_) | Self::Violation(_) | Self::Oversized)
+    }
+}
+
+impl From<FrameError> for LineError {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::TooLarge { .. } => Self::Oversized,
+            FrameError::Unsupported => Self::Unsupported,
+            FrameError::Truncated { .. } | FrameError::Io(_) => Self::Lost,
+        }
+    }
+}
+
+async fn unstalled<T>(sending: impl Future<Output = Result<T, FrameError>>) -> Result<T, LineError> {
+    match tokio::time::timeout(STALLED, sending).await {
+        Ok(sent) => Ok(sent?),
+        Err(_) => Err(LineError::Stalled),
+    }
+}
+
+/// The buyer's end.
+#[derive(Debug)]
+pub(crate) struct BuyerLine {
+    reader: StreamReader,
+    writer: StreamWriter,
+    session: BuyerSession,
+}
+
+impl BuyerLine {
+    pub(crate) fn new(stream: DirectStream) -> Self {
+        let (reader, writer) = stream.split();
+        Self {
+            reader,
+            writer,
+            session: BuyerSession::default(),
+        }
+    }
+
+    /// Sends frames in one write.
+    pub(crate) async fn send(&mut self, frames: &[BuyerFrame]) -> Result<(), LineError> {
+        let Some((last, first)) = frames.split_last() else {
+            return Ok(());
+        };
+        for frame in first {
+            self.writer.hold(frame.to_bytes())?;
+        }
+        if frames.iter().any(|frame| matches!(frame, BuyerFrame::Request(_))) {
+            self.session.requested();
+        }
+        unstalled(self.writer.send(last.to_bytes())).await
+    }
+
+    /// Puts a frame before the next that is sent.
+    pub(crate) fn hold(&mut self, frame: &BuyerFrame) -> Result<(), LineError> {
+        Ok(self.writer.hold(frame.to_bytes())?)
+    }
+
+    /// The worker's next frame. Safe to drop before it is ready.
+    pub(crate) async fn next(&mut self) -> Result<ToBuyer, LineError> {
+        let bytes = match tokio::time::timeout(SILENCE, self.reader.next()).await {
+            Ok(frame) => frame?.ok_or(LineError::Lost)?,
+            Err(_) => return Err(LineError::Silent),
+        };
+        Ok(self.session.on_frame(WorkerFrame::from_bytes(&bytes)?)?)
+    }
+
+    /// Whether another request may use it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.session.is_idle()
+    }
+}
+
+/// The worker's end.
+#[derive(Debug)]
+pub(crate) struct WorkerLine {
+    /// Who is at the other end, by the key that its connection proved.
+    pub(crate) peer: NodeId,
+    reader: StreamReader,
+    writer: StreamWriter,
+    session: WorkerSession,
+}
+
+impl WorkerLine {
+    pub(crate) fn new(stream: DirectStream) -> Result<Self, LineError> {
+        let peer = NodeId::from_peer_id_bytes(&stream.peer.to_bytes())?;
+        let (reader, writer) = stream.split();
+        Ok(Self {
+            peer,
+            reader,
+            writer,
+            session: WorkerSession::default(),
+        })
+    }
+
+    /// The buyer's next frame; `None` where it closed the line. Safe to drop before it is ready.
+    pub(crate) async fn next(&mut self) -> Result<Option<ToWorker>, LineError> {
+        let Some(bytes) = self.reader.next().await? else {
+            return Ok(None);
+        };
+        Ok(Some(self.session.on_frame(BuyerFrame::from_bytes(&bytes)?)?))
+    }
+
+    /// Puts a frame of an answer behind those that wait to be written; the first few of an answer are due at once.
+    pub(crate) fn hold(&mut self, frame: &[u8]) -> Result<(), LineError> {
+        Ok(self.writer.hold_paced(frame)?)
+    }
+
+    /// Puts a frame behind those that wait, and has all of them written at once.
+    pub(crate) fn hold_now(&mut self, frame: impl Into<WorkerFrame>) -> Result<(), LineError> {
+        Ok(self.writer.hold(frame.into().to_bytes())?)
+    }
+
+    /// Whether frames wait, so that more should not be taken from the engine.
+    pub(crate) fn is_full(&self) -> bool {
+        self.writer.held_bytes() >= HELD_BYTES
+    }
+
+    /// Both at once: the buyer's next frame, or the end of a write.
+    pub(crate) async fn turn(&mut self) -> Result<Turn, LineError> {
+        let Self {
+            reader,
+            writer,
+            session,
+            ..
+        } = self;
+        let draining = async {
+            writer.due().await;
+            unstalled(writer.flush()).await
+        };
+        tokio::select! {
+            biased;
+            frame = reader.next() => match frame? {
+                Some(bytes) => Ok(Turn::Frame(session.on_frame(BuyerFrame::from_bytes(&bytes)?)?)),
+                None => Err(LineError::Lost),
+            },
+            drained = draining => drained.map(|()| Turn::Drained),
+        }
+    }
+
+    /// Sends a frame, and all that waits before it, at once.
+    pub(crate) async fn send(&mut self, frame: impl Into<WorkerFrame>) -> Result<(), LineError> {
+        unstalled(self.writer.send(frame.into().to_bytes())).await
+    }
+
+    /// The first frames of the next answer are not held.
+    pub(crate) fn begin_answer(&mut self) {
+        self.writer.restart_pace();
+    }
+
+    /// The request is over: its last frame was sent.
+    pub(crate) fn end_request(&mut self) {
+        self.session.finished();
+    }
+}
+
+/// Bytes that may wait to be written before the engine is made to wait: one Yamux window.
+const HELD_BYTES: usize = 256 * 1024;
+
+/// What a turn of a worker's line brought.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// A frame of the buyer.
+    Frame(ToWorker),
+    /// What was due is written.
+    Drained,
+}

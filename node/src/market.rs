@@ -1,0 +1,378 @@
+//! The market driver: carries the pure machines of `protocol::market` between the swarm, the clock and the spines.
+//!
+//! ```text
+//!   gossip    -> verify (pool) -> judge (admission, registry) -> verdict to the swarm, news to whom it concerns
+//!   exchanges -> ads that are known; a bid for an offer
+//!   buyer     -> auction: begin -> invite, publish, collect -> close -> accept, runners-up, wider rounds   auction
+//!   newcomer  -> asks peers and the DHT for ads before it auctions                                        discovery
+//! ```
+//!
+//! Decisions are made in `protocol`; this file decides nothing but what to ask next. Implements `specs/auction.md`.
+
+mod auction;
+mod discovery;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use infernet_protocol::auction::{Decline, JobBid, JobOffer, OfferReply};
+use infernet_protocol::capability::{ADS_PER_ANSWER, AdList, AdQuery, AdScope, Address, CapabilityAd, Registry};
+use infernet_protocol::codec::{self, Blob, List};
+use infernet_protocol::market::Admission;
+use infernet_protocol::market::admission::{Judgement, News};
+use infernet_protocol::market::buyer::Event as AuctionEvent;
+use infernet_protocol::market::gossip::{Gossip, Settled, Topic};
+use infernet_protocol::market::lease::Papers;
+use infernet_protocol::market::worker::Via;
+use infernet_protocol::names::INFERENCE;
+use infernet_protocol::reputation::{Book, Outcome, Reputation, Service, Standing};
+use infernet_protocol::{Digest, Identity, Millis, ModelId, Network, NodeId, Verified};
+use infernet_swarm::{DirectStream, Handle, Multiaddr, OpenError, PeerId, Verdict};
+use tokio::sync::{Notify, mpsc};
+use tracing::debug;
+
+use crate::buyer::Failure;
+use crate::clock;
+use crate::happenings::Happening;
+use crate::node::Node;
+
+pub(crate) use auction::Placed;
+
+/// Bids that wait for the auction's task; more than the invited and the drawn can be are not worth waiting for.
+const BIDS: usize = 128;
+/// Auctions of this node that run at once; the next waits for its turn in `leases`.
+const AUCTIONS: usize = 256;
+
+/// What the market knows, behind one lock that is never held across an await.
+#[derive(Debug)]
+struct State {
+    registry: Registry,
+    admission: Admission,
+    reputation: Reputation,
+    reputation_changed: bool,
+    auctions: HashMap<Digest, mpsc::Sender<AuctionEvent>>,
+    round_trips: HashMap<NodeId, Millis>,
+    own: Option<Verified<CapabilityAd>>,
+}
+
+/// The market as this node sees it.
+#[derive(Debug)]
+pub(crate) struct Market {
+    identity: Identity,
+    network: Network,
+    swarm: Handle,
+    state: Mutex<State>,
+    /// Told when an ad was news.
+    learned: Notify,
+}
+
+impl Market {
+    pub(crate) fn new(identity: Identity, network: Network, swarm: Handle, reputation: Option<&Book>) -> Self {
+        let mut table = Reputation::default();
+        if let Some(book) = reputation {
+            table.import(book);
+        }
+        let state = State {
+            registry: Registry::default(),
+            admission: Admission::default(),
+            reputation: table,
+            reputation_changed: false,
+            auctions: HashMap::new(),
+            round_trips: HashMap::new(),
+            own: None,
+        };
+        Self {
+            identity,
+            network,
+            swarm,
+            state: Mutex::new(state),
+            learned: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- gossip
+
+    /// Judges a message, says so to the swarm, and passes on what is news.
+    pub(crate) fn judge(&self, node: &Node, topic: &str, data: &[u8]) -> Verdict {
+        let topic = if topic == self.network.capability_topic() {
+            Topic::Capability
+        } else {
+            Topic::Jobs
+        };
+        let judgement = match Gossip::from_bytes(topic, data, &self.network) {
+            Ok(gossip) => {
+                let State {
+                    admission, registry, ..
+                } = &mut *self.state();
+                admission.judge(gossip, registry, clock::now())
+            }
+            Err(refused) => Judgement::of_refused(&refused),
+        };
+        match judgement {
+            Judgement::Accept(news) => {
+                self.on_news(node, news);
+                Verdict::Accept
+            }
+            Judgement::Ignore(why) => {
+                debug!(?topic, ?why, "gossip ignored");
+                Verdict::Ignore
+            }
+            Judgement::Reject => Verdict::Reject,
+        }
+    }
+
+    fn on_news(&self, node: &Node, news: News) {
+        match news {
+            News::Offer(offer) => {
+                if let Ok(bid) = node.provider.bid(&offer, Via::Gossip, self.ads_held()) {
+                    self.say(node, bid.bytes().to_vec());
+                }
+            }
+            News::Bid(bid, _) => self.route(bid),
+            News::Accept(accept, _) if accept.winner == self.identity.node() => node.provider.hold(&accept),
+            News::Ad(..) => self.learned.notify_waiters(),
+            News::Accept(..) | News::Settled(..) => {}
+        }
+    }
+
+    /// Hands a bid to the auction of ours that it answers.
+    fn route(&self, bid: Verified<JobBid>) {
+        if let Some(auction) = self.state().auctions.get(&bid.offer) {
+            // A full queue means more bids than an auction can use.
+            let _ = auction.try_send(AuctionEvent::Bid(bid));
+        }
+    }
+
+    /// Publishes on the topic of auctions. Nobody waits for it: all that matters also goes directly.
+    fn say(&self, node: &Node, message: Vec<u8>) {
+        let (swarm, topic) = (self.swarm.clone(), self.network.jobs_topic(INFERENCE));
+        node.tasks.spawn_until_cancelled("say", async move {
+            if let Err(error) = swarm.publish(topic, Bytes::from(message)).await {
+                debug!(%error, "not published");
+            }
+        });
+    }
+
+    // ---- exchanges
+
+    /// Answers an offer that a buyer sent directly.
+    pub(crate) fn answer_offer(&self, node: &Node, peer: PeerId, data: &[u8]) -> Vec<u8> {
+        let reply = match self.bid_for(node, peer, data) {
+            Ok(bid) => OfferReply {
+                bid: Some(Blob(bid.bytes().to_vec())),
+                decline: None,
+            },
+            Err(decline) => OfferReply {
+                bid: None,
+                decline: Some(decline),
+            },
+        };
+        codec::to_vec(&reply)
+    }
+
+    fn bid_for(&self, node: &Node, peer: PeerId, data: &[u8]) -> Result<Verified<JobBid>, Decline> {
+        let offer = Verified::<JobOffer>::from_bytes(data, &self.network).map_err(|_| Decline::Invalid)?;
+        if NodeId::from_peer_id_bytes(&peer.to_bytes()) != Ok(offer.signer()) {
+            return Err(Decline::Invalid);
+        }
+        self.state().admission.note_offer(&offer, clock::now());
+        let bid = node.provider.bid(&offer, Via::Direct, self.ads_held())?;
+        if offer.public && bid.public {
+            self.say(node, bid.bytes().to_vec());
+        }
+        Ok(bid)
+    }
+
+    /// Answers a question for ads: our own first, then what we know.
+    pub(crate) fn answer_ads(&self, data: &[u8]) -> Option<Vec<u8>> {
+        let query: AdQuery = codec::from_slice(data).ok()?;
+        let state = self.state();
+        let fits = |ad: &&Verified<CapabilityAd>| query.model.as_ref().is_none_or(|model| ad.model(model).is_some());
+        let own = state.own.as_ref().filter(|ad| !ad.models.is_empty());
+        let known = match query.scope {
+            AdScope::Own => None,
+            AdScope::Known => Some(state.registry.iter(clock::wall())),
+        };
+        let ads = own
+            .into_iter()
+            .chain(known.into_iter().flatten())
+            .filter(fits)
+            .take(ADS_PER_ANSWER);
+        Some(codec::to_vec(&AdList {
+            ads: List::first_of(ads.map(|ad| Blob(ad.bytes().to_vec()))),
+        }))
+    }
+
+    // ---- what is known
+
+    /// Takes ads in that somebody handed over; how many were news.
+    pub(crate) fn learn(&self, ads: &AdList) -> usize {
+        let verified = ads
+            .ads
+            .iter()
+            .filter_map(|ad| Verified::from_bytes(&ad.0, &self.network).ok());
+        let verified: Vec<_> = verified
+            .filter(|ad: &Verified<CapabilityAd>| ad.signer() != self.identity.node())
+            .collect();
+        let mut state = self.state();
+        let now = clock::wall();
+        let news = verified
+            .into_iter()
+            .filter(|ad| state.registry.observe(ad.clone(), now).is_news())
+            .count();
+        self.learned.notify_waiters();
+        news
+    }
+
+    fn ads_held(&self) -> usize {
+        self.state().registry.len()
+    }
+
+    /// Ads that are known, our own first.
+    pub(crate) fn ads(&self) -> Vec<Verified<CapabilityAd>> {
+        let state = self.state();
+        let own = state.own.iter().filter(|ad| !ad.models.is_empty());
+        own.chain(state.registry.iter(clock::wall())).cloned().collect()
+    }
+
+    /// How a node stands here.
+    pub(crate) fn standing(&self, node: &NodeId) -> Standing {
+        self.state().reputation.standing(node, clock::wall())
+    }
+
+    /// Our own ad.
+    pub(crate) fn own_ad(&self) -> Option<Verified<CapabilityAd>> {
+        self.state().own.clone()
+    }
+
+    /// From now on this is our ad.
+    pub(crate) fn advertise(&self, ad: Verified<CapabilityAd>) {
+        self.state().own = Some(ad);
+    }
+
+    /// Round trips as the swarm measured them.
+    pub(crate) fn measured_round_trips(&self, measured: impl Iterator<Item = (PeerId, Duration)>) {
+        let trips = measured.filter_map(|(peer, trip)| {
+            let node = NodeId::from_peer_id_bytes(&peer.to_bytes()).ok()?;
+            Some((node, Millis(u32::try_from(trip.as_millis()).unwrap_or(u32::MAX))))
+        });
+        self.state().round_trips = trips.collect();
+    }
+
+    /// Drops what is over; called now and then. Gives the reputation table where it has changed.
+    pub(crate) fn tick(&self) -> Option<Book> {
+        let mut state = self.state();
+        state.admission.tick(clock::now());
+        state.registry.expire(clock::wall());
+        std::mem::take(&mut state.reputation_changed).then(|| state.reputation.export())
+    }
+
+    // ---- outcomes
+
+    fn observe(&self, node: NodeId, outcome: Outcome) {
+        let mut state = self.state();
+        state.reputation.observe(node, outcome, clock::wall());
+        state.reputation_changed = true;
+    }
+
+    /// A provider did not bring the answer.
+    pub(crate) fn disappointed(&self, worker: NodeId, failure: &Failure) {
+        let outcome = match failure {
+            Failure::Unreachable | Failure::Lost(_) => Outcome::Failed,
+            Failure::Failed(fail) if !fail.retryable => return,
+            Failure::Failed(fail) if fail.code == infernet_protocol::stream::frames::FailCode::Refused => {
+                Outcome::Refused
+            }
+            Failure::Failed(_) => Outcome::Failed,
+            Failure::Busy => Outcome::Busy,
+            Failure::Fault(_) => Outcome::Disputed,
+            Failure::Journal | Failure::Cancelled => return,
+        };
+        self.observe(worker, outcome);
+    }
+
+    /// A provider brought the answer, at this pace as the buyer saw it.
+    pub(crate) fn delivered(&self, bid: &Verified<JobBid>, seen: Service) {
+        let claimed = Service {
+            ttft: bid.ttft,
+            speed: bid.speed,
+        };
+        self.observe(bid.signer(), Outcome::Served { bid: claimed, seen });
+    }
+
+    /// A bid was accepted: said to all where both sides agreed to that.
+    pub(crate) fn accepted(&self, node: &Node, papers: &Papers, after_us: u64) {
+        if papers.offer.public && papers.bid.public {
+            self.say(node, papers.accept.bytes().to_vec());
+        }
+        let (lease, winner) = (papers.accept.lease, papers.accept.winner);
+        node.happenings.tell(|| Happening::Accepted {
+            lease,
+            winner,
+            after_us,
+        });
+    }
+
+    /// A lease is over: its last receipt with both signatures, for all where both sides agreed to that.
+    pub(crate) fn closed(&self, node: &Node, papers: &Papers, last: &infernet_protocol::receipt::ledger::Entry) {
+        if let (true, true, Some(sign)) = (papers.offer.public, papers.bid.public, &last.countersign) {
+            self.say(node, Settled::new(&last.receipt, sign).to_bytes());
+        }
+    }
+
+    // ---- peers
+
+    /// A direct stream to a node, at these addresses or where it is known to be.
+    pub(crate) async fn open_stream(&self, worker: NodeId, addresses: &[Address]) -> Result<DirectStream, OpenError> {
+        self.swarm.open(peer_id(&worker), multiaddrs(addresses)).await
+    }
+
+    /// A peer broke the rules of the direct stream.
+    pub(crate) fn punish(&self, node: &Arc<Node>, peer: PeerId) {
+        if let Ok(worker) = NodeId::from_peer_id_bytes(&peer.to_bytes()) {
+            self.observe(worker, Outcome::Disputed);
+        }
+        let swarm = self.swarm.clone();
+        node.tasks.spawn_until_cancelled("punish", async move {
+            let _ = swarm.disconnect(peer).await;
+        });
+    }
+
+    /// Waits until so many providers of a model are known.
+    pub(crate) async fn until_served(&self, model: &ModelId, providers: usize) {
+        loop {
+            let learned = self.learned.notified();
+            if self.state().registry.serving(model, clock::wall()).count() >= providers {
+                return;
+            }
+            learned.await;
+        }
+    }
+
+    /// Whether anybody is known to serve a model.
+    pub(crate) fn serving(&self, model: &ModelId) -> bool {
+        let state = self.state();
+        state.registry.serving(model, clock::wall()).next().is_some()
+    }
+}
+
+/// The libp2p name of a node.
+pub(crate) fn peer_id(node: &NodeId) -> PeerId {
+    // A key that is no point of the curve never verified anything, so it cannot have come this far; a dial of this
+    // name would then fail like any other.
+    PeerId::from_bytes(&node.peer_id_bytes()).unwrap_or_else(|_| PeerId::random())
+}
+
+/// Addresses that can be read.
+pub(crate) fn multiaddrs(addresses: &[Address]) -> Vec<Multiaddr> {
+    addresses
+        .iter()
+        .filter_map(|address| address.as_str().parse().ok())
+        .collect()
+}

@@ -1,0 +1,109 @@
+//! What comes from the swarm, handed to whom it concerns. Nothing here waits for anything but the next event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use infernet_protocol::NodeId;
+use infernet_protocol::capability::{AdQuery, AdScope};
+use infernet_protocol::codec;
+use infernet_swarm::{Event, EventReceiver, Exchange, PeerId, Verdict};
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+use crate::node::Node;
+use crate::store::Record;
+use crate::{buyer, worker};
+
+/// Gossip messages that are verified at once; what comes beyond is not forwarded by us.
+const VERIFYING: usize = 256;
+/// Between two looks at what is over.
+const SWEEP: Duration = Duration::from_secs(2);
+
+/// Takes the swarm's events until it stops.
+pub(crate) async fn run(node: Arc<Node>, mut events: EventReceiver) {
+    let verifying = Arc::new(Semaphore::new(VERIFYING));
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Gossip {
+                topic, data, ticket, ..
+            } => {
+                let Ok(place) = verifying.clone().try_acquire_owned() else {
+                    let _ = node.swarm.judge(ticket, Verdict::Ignore).await;
+                    continue;
+                };
+                let judging = node.clone();
+                node.tasks.spawn_until_cancelled("judge", async move {
+                    let _place = place;
+                    let by = judging.clone();
+                    // Signatures are checked beside the runtime, so that a flood does not hold up answers.
+                    let judged = tokio::task::spawn_blocking(move || by.market.judge(&by, &topic, &data)).await;
+                    let _ = judging.swarm.judge(ticket, judged.unwrap_or(Verdict::Ignore)).await;
+                });
+            }
+            Event::Asked {
+                exchange: Exchange::Offer,
+                peer,
+                data,
+                reply,
+            } => {
+                let asked = node.clone();
+                node.tasks.spawn_until_cancelled("bid", async move {
+                    let answer = asked.market.answer_offer(&asked, peer, &data);
+                    let _ = reply.send(answer.into()).await;
+                });
+            }
+            Event::Asked {
+                exchange: Exchange::Ad,
+                data,
+                reply,
+                ..
+            } => {
+                if let Some(answer) = node.market.answer_ads(&data) {
+                    let _ = reply.send(answer.into()).await;
+                }
+            }
+            Event::Inbound(stream) => {
+                drop(node.tasks.spawn("worker", worker::serve(node.clone(), stream)));
+            }
+            Event::Connected { peer } => {
+                drop(node.tasks.spawn_until_cancelled("greet", greet(node.clone(), peer)));
+            }
+            other => debug!(?other, "swarm"),
+        }
+    }
+}
+
+/// A new peer: whatever it knows of the market, and books that are open with it.
+async fn greet(node: Arc<Node>, peer: PeerId) {
+    let query = AdQuery {
+        scope: AdScope::Known,
+        model: None,
+    };
+    node.market.ask_ads(peer, &query).await;
+    if let Ok(worker) = NodeId::from_peer_id_bytes(&peer.to_bytes()) {
+        buyer::reconcile(node, worker).await;
+    }
+}
+
+/// Lets go of what is over, keeps the books even with peers that stay, and notes what was learned.
+pub(crate) async fn sweep(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        node.provider.tick();
+        node.leases.sweep(&node);
+        if let Ok(peers) = node.swarm.peers().await {
+            let trips = peers.iter().filter_map(|peer| Some((peer.peer, peer.round_trip?)));
+            node.market.measured_round_trips(trips);
+        }
+        keep_reputation(&node);
+    }
+}
+
+/// Writes down what changed in the reputation table.
+pub(crate) fn keep_reputation(node: &Node) {
+    if let Some(book) = node.market.tick() {
+        if let Err(error) = node.store.append(Record::Reputation(codec::to_vec(&book))) {
+            warn!(%error, "what was learned of others could not be written down");
+        }
+    }
+}

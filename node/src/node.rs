@@ -1,0 +1,314 @@
+//! A node: its parts, put together once, and the tasks that move them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use infernet_inference::Backend;
+use infernet_protocol::capability::{ADDRESSES, Address, CapabilityAd};
+use infernet_protocol::codec::{List, Text};
+use infernet_protocol::market::worker::{self, Load};
+use infernet_protocol::names::INFERENCE;
+use infernet_protocol::receipt::JobReceipt;
+use infernet_protocol::reputation::{Service, Standing};
+use infernet_protocol::stream::frames::{FailCode, WorkerFrame};
+use infernet_protocol::{Identity, LeaseId, ModelId, Network, NodeId, Price, Verified};
+use infernet_swarm::{Handle, Multiaddr, PeerInfo, Role};
+use tokio::sync::broadcast;
+use tracing::info;
+
+use crate::buyer::consumer::{self, Answer};
+use crate::buyer::{self, Purchase};
+use crate::engines::Engines;
+use crate::happenings::{Happening, Happenings};
+use crate::leases::Leases;
+use crate::market::Market;
+use crate::provider::Provider;
+use crate::runtime::Tasks;
+use crate::store::{Recovered, Store};
+use crate::{ads, network, recovery};
+
+/// What this program calls itself towards peers.
+pub(crate) const AGENT: &str = concat!("infernet/", env!("CARGO_PKG_VERSION"));
+/// Slots of a provider whose engines do not say.
+const SLOTS_USUAL: u16 = 16;
+/// Tasks get this long to end when the node stops.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What a provider sells.
+#[derive(Clone, Debug)]
+pub struct Selling {
+    /// Engines, in the order of preference.
+    pub backends: Vec<Arc<dyn Backend>>,
+    /// What it asks.
+    pub price: Price,
+    /// Requests at once; `None` for what the engines say.
+    pub slots: Option<u16>,
+    /// Requests at once that an unknown buyer gets.
+    pub stranger_slots: u16,
+    /// Whether deals may be seen by everybody.
+    pub public: bool,
+}
+
+/// What a node is made from.
+#[derive(Debug)]
+pub struct Settings {
+    /// The key.
+    pub identity: Identity,
+    /// The network.
+    pub network: Network,
+    /// Where to listen; port 0 takes any.
+    pub listen: Vec<Multiaddr>,
+    /// Where to join.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Addresses under which the node is known to be reachable.
+    pub external: Vec<Multiaddr>,
+    /// Whether to look for peers on the local network.
+    pub mdns: bool,
+    /// Whether to ask the router for a port.
+    pub upnp: bool,
+    /// Whether others may learn this node's addresses from its ad.
+    pub advertise: bool,
+    /// What it sells; a consumer sells nothing.
+    pub selling: Option<Selling>,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The swarm.
+    #[error(transparent)]
+    Swarm(#[from] infernet_swarm::Error),
+    /// The swarm ended at once.
+    #[error(transparent)]
+    Closed(#[from] infernet_swarm::Closed),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) identity: Identity,
+    pub(crate) network: Network,
+    pub(crate) tasks: Tasks,
+    pub(crate) swarm: Handle,
+    pub(crate) store: Store,
+    pub(crate) market: Market,
+    pub(crate) provider: Provider,
+    pub(crate) leases: Leases,
+    pub(crate) engines: Engines,
+    pub(crate) happenings: Happenings,
+    pub(crate) tags: Vec<String>,
+    pub(crate) last_sequence: u64,
+    addresses: List<Address, ADDRESSES>,
+    slots: Option<u16>,
+}
+
+impl Node {
+    /// Puts a node together, binds its sockets and starts its tasks under `tasks`.
+    pub async fn start(
+        settings: Settings,
+        store: Store,
+        recovered: Recovered,
+        tasks: Tasks,
+    ) -> Result<Arc<Self>, StartError> {
+        let Settings { identity, network, .. } = &settings;
+        let (swarm, events, event_loop) = infernet_swarm::new(swarm_config(&settings))?;
+        tasks.spawn("swarm", event_loop.run(tasks.token()));
+        let happenings = Happenings::default();
+        let selling = settings.selling.clone();
+        let worker = worker_config(selling.as_ref());
+        let mut worker = worker::Worker::new(identity.clone(), network.clone(), worker);
+        let bought = recovery::restore(&recovered, &mut worker);
+        let (backends, price) = selling
+            .as_ref()
+            .map_or_else(Default::default, |s| (s.backends.clone(), s.price));
+        let addresses = if settings.advertise {
+            swarm.dialable_addrs().await?
+        } else {
+            Vec::new()
+        };
+        let node = Arc::new(Self {
+            market: Market::new(
+                identity.clone(),
+                network.clone(),
+                swarm.clone(),
+                recovery::reputation(&recovered).as_ref(),
+            ),
+            provider: Provider::new(network.clone(), store.clone(), happenings.clone(), worker),
+            leases: Leases::new(store.clone(), bought),
+            engines: Engines::new(backends, price),
+            tags: vec!["c0mpute:role:infernet".to_owned(), "c0mpute:class:A".to_owned()],
+            last_sequence: recovered.ad_sequence,
+            addresses: advertised(&addresses, &settings.external),
+            slots: selling.as_ref().and_then(|selling| selling.slots),
+            identity: settings.identity,
+            network: settings.network,
+            tasks,
+            swarm,
+            store,
+            happenings,
+        });
+        node.tasks
+            .spawn_until_cancelled("network", network::run(node.clone(), events));
+        node.tasks.spawn_until_cancelled("sweep", network::sweep(node.clone()));
+        if selling.is_some() {
+            node.engines.refresh().await;
+            node.slots_changed();
+            node.tasks.spawn("ads", ads::publish(node.clone()));
+            node.tasks
+                .spawn_until_cancelled("engines", ads::watch_engines(node.clone()));
+        }
+        info!(peer = %node.identity.node().peer_id(), network = %node.network, "node started");
+        Ok(node)
+    }
+
+    /// Buys one answer.
+    #[must_use]
+    pub fn buy(self: &Arc<Self>, purchase: Purchase) -> Answer {
+        let (consumer, answer) = consumer::pair();
+        self.tasks
+            .spawn("request", buyer::serve(self.clone(), purchase, consumer));
+        answer
+    }
+
+    /// Where it can be dialled, with its peer id.
+    pub async fn listening(&self) -> Result<Vec<Multiaddr>, infernet_swarm::Closed> {
+        self.swarm.dialable_addrs().await
+    }
+
+    /// Who is connected.
+    pub async fn peers(&self) -> Result<Vec<PeerInfo>, infernet_swarm::Closed> {
+        self.swarm.peers().await
+    }
+
+    /// Ads that are known, its own first.
+    #[must_use]
+    pub fn ads(&self) -> Vec<Verified<CapabilityAd>> {
+        self.market.ads()
+    }
+
+    /// Waits until so many providers of a model are known.
+    pub async fn until_served(&self, model: &ModelId, providers: usize) {
+        self.market.until_served(model, providers).await;
+    }
+
+    /// How another node stands here.
+    #[must_use]
+    pub fn standing(&self, node: &NodeId) -> Standing {
+        self.market.standing(node)
+    }
+
+    /// What it has on as a provider.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        self.provider.load()
+    }
+
+    /// Live leases that it bought.
+    #[must_use]
+    pub fn leases(&self) -> Vec<(LeaseId, NodeId, ModelId)> {
+        self.leases.list()
+    }
+
+    /// Ends all leases that it bought; the next request begins with an auction.
+    pub fn drop_leases(&self) {
+        self.leases.end_all();
+    }
+
+    /// What it keeps.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Its key's public half.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.identity.node()
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn happenings(&self) -> broadcast::Receiver<Happening> {
+        self.happenings.look()
+    }
+
+    /// Takes no more work, finishes what runs, withdraws, and stops every task.
+    pub async fn stop(&self) {
+        self.provider.drain();
+        let drained = async {
+            while self.provider.load().running > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN, drained).await;
+        network::keep_reputation(self);
+        self.tasks.drain(DRAIN).await;
+        if let Err(error) = self.store.sync().await {
+            tracing::warn!(%error, "the journal could not be synced");
+        }
+    }
+
+    pub(crate) fn advertised(&self) -> List<Address, ADDRESSES> {
+        self.addresses.clone()
+    }
+
+    /// Requests at once, as the operator or the engines say.
+    pub(crate) fn slots(&self) -> u16 {
+        self.slots.or_else(|| self.engines.slots()).unwrap_or(SLOTS_USUAL)
+    }
+
+    pub(crate) fn slots_changed(&self) {
+        self.provider.set_slots(self.slots());
+    }
+
+    /// Learns from a receipt of our own how fast our engines are.
+    pub(crate) fn observe(&self, receipt: &Verified<JobReceipt>) {
+        self.engines.observe(&receipt.step);
+        if let Some(model) = self.provider.model(&receipt.lease) {
+            let measured = self.engines.measured();
+            self.provider.measured(
+                model,
+                Service {
+                    ttft: measured.ttft,
+                    speed: measured.speed,
+                },
+            );
+        }
+    }
+}
+
+fn swarm_config(settings: &Settings) -> infernet_swarm::Config {
+    let network = &settings.network;
+    let mut config = infernet_swarm::Config::new(settings.identity.secret(), network.as_str(), Role::Node);
+    config.listen.clone_from(&settings.listen);
+    config.bootstrap.clone_from(&settings.bootstrap);
+    config.external.clone_from(&settings.external);
+    config.topics = vec![network.capability_topic(), network.jobs_topic(INFERENCE)];
+    config.agent = AGENT.to_owned();
+    config.mdns = settings.mdns;
+    config.upnp = settings.upnp;
+    let full = crate::worker::fail(FailCode::Busy, "too many streams are open here");
+    config.refusal = WorkerFrame::Fail(full).to_bytes().into();
+    config
+}
+
+fn worker_config(selling: Option<&Selling>) -> worker::Config {
+    match selling {
+        None => worker::Config {
+            slots: 0,
+            ..worker::Config::default()
+        },
+        Some(selling) => worker::Config {
+            slots: selling.slots.unwrap_or(SLOTS_USUAL),
+            stranger_slots: selling.stranger_slots,
+            public: selling.public,
+            ..worker::Config::default()
+        },
+    }
+}
+
+/// Addresses for the ad: those that the user names first, then those that are bound.
+fn advertised(bound: &[Multiaddr], external: &[Multiaddr]) -> List<Address, ADDRESSES> {
+    let texts = external.iter().chain(bound).map(ToString::to_string);
+    List::first_of(texts.filter_map(|text| Text::new(text).ok()))
+}

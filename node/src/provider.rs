@@ -1,0 +1,318 @@
+//! The provider's books: the worker machine of `protocol`, kept in step with the journal.
+//!
+//! What a buyer is told was written down before. A lease is noted when it opens, its use before a request runs, and
+//! a receipt is durable before it is sent. Implements `specs/receipts.md`, "The worker".
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use infernet_protocol::auction::{Decline, JobAccept, JobOffer};
+use infernet_protocol::capability::CapabilityAd;
+use infernet_protocol::market::lease::Papers;
+use infernet_protocol::market::worker::{Load, Refusal, Via, Worker};
+use infernet_protocol::receipt::ledger::LedgerError;
+use infernet_protocol::receipt::{Countersign, JobReceipt, Status, Step};
+use infernet_protocol::reputation::Service;
+use infernet_protocol::signed::Refused;
+use infernet_protocol::stream::frames::{FailCode, Open, Reconcile, Start};
+use infernet_protocol::{LeaseId, MicroUsd, Millis, ModelId, Network, NodeId, Price, RequestId, Verified};
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::happenings::{Happening, Happenings};
+use crate::store::{LeaseUsed, Record, Side, Store, StoreError};
+use crate::worker::Mark;
+
+/// Requests whose stream was lost and whose marks are kept for a buyer that comes back.
+const LEFT_OPEN: usize = 1_024;
+
+/// A request of a buyer that was lost: it is receipted when the buyer says how far it got.
+#[derive(Debug)]
+pub(crate) struct LeftOpen {
+    pub(crate) marks: Vec<Mark>,
+    pub(crate) began: Instant,
+}
+
+/// Why a message of a buyer was not filed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FilingError {
+    /// Malformed or badly signed.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// It does not fit the lease's book.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The lease is not there, or not that peer's.
+    #[error(transparent)]
+    Lease(#[from] Refusal),
+    /// The disk refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a buyer lacks of a lease, and how far our own book goes.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    pub(crate) receipts: Vec<Verified<JobReceipt>>,
+    pub(crate) ours: Reconcile,
+}
+
+/// The provider's side of this node.
+#[derive(Debug)]
+pub(crate) struct Provider {
+    network: Network,
+    store: Store,
+    happenings: Happenings,
+    worker: Mutex<Worker>,
+    left_open: Mutex<BTreeMap<RequestId, LeftOpen>>,
+}
+
+/// One slot of the node; dropping it without a receipt frees it and bills nothing.
+#[derive(Debug)]
+pub(crate) struct Slot<'a> {
+    provider: &'a Provider,
+    lease: LeaseId,
+    request: RequestId,
+    open: bool,
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.provider.worker().fail(&self.lease, &self.request);
+        }
+    }
+}
+
+impl Slot<'_> {
+    /// The stream was lost: the request stays open until the buyer comes back.
+    pub(crate) fn lose(mut self, open: LeftOpen) {
+        self.open = false;
+        let mut left_open = self.provider.left_open.lock().unwrap_or_else(PoisonError::into_inner);
+        if left_open.len() < LEFT_OPEN {
+            left_open.insert(self.request, open);
+        }
+        drop(left_open);
+        self.provider.worker().lose(&self.lease, self.request);
+    }
+
+    /// Signs and keeps the receipt for what was delivered; durable when this returns. `None` where the disk refuses:
+    /// then nothing is billed.
+    pub(crate) async fn settle(mut self, make: impl FnOnce(Price) -> Step) -> Option<Verified<JobReceipt>> {
+        let step = make(self.provider.price(&self.lease));
+        match self.provider.issue(&self.lease, step).await {
+            Ok(receipt) => {
+                self.open = false;
+                Some(receipt)
+            }
+            Err(error) => {
+                warn!(lease = %self.lease, %error, "receipt could not be kept, so the request is not billed");
+                None
+            }
+        }
+    }
+}
+
+impl Provider {
+    pub(crate) fn new(network: Network, store: Store, happenings: Happenings, worker: Worker) -> Self {
+        Self {
+            network,
+            store,
+            happenings,
+            worker: Mutex::new(worker),
+            left_open: Mutex::default(),
+        }
+    }
+
+    fn worker(&self) -> MutexGuard<'_, Worker> {
+        // A panic elsewhere leaves the machine whole: every change to it is one call.
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- the auction
+
+    /// A bid for an offer, or why there is none.
+    pub(crate) fn bid(
+        &self,
+        offer: &Verified<JobOffer>,
+        via: Via,
+        ads_held: usize,
+    ) -> Result<Verified<infernet_protocol::auction::JobBid>, Decline> {
+        self.worker()
+            .on_offer(offer, via, ads_held, &clock::entropy(), clock::now())
+    }
+
+    /// An accept came by on gossip: it may hold a slot for a moment.
+    pub(crate) fn hold(&self, accept: &Verified<JobAccept>) {
+        if let Err(refusal) = self.worker().on_accept(accept, clock::now()) {
+            tracing::debug!(lease = %accept.lease, %refusal, "accept holds no slot");
+        }
+    }
+
+    /// The ad that bids stand by.
+    pub(crate) fn set_ad(&self, ad: Verified<CapabilityAd>) {
+        self.worker().set_ad(Some(ad));
+    }
+
+    pub(crate) fn set_slots(&self, slots: u16) {
+        self.worker().set_slots(slots);
+    }
+
+    pub(crate) fn measured(&self, model: ModelId, service: Service) {
+        self.worker().on_measured(model, service);
+    }
+
+    pub(crate) fn drain(&self) {
+        self.worker().drain();
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        self.worker().load(clock::now())
+    }
+
+    /// Forgets what is over; called now and then.
+    pub(crate) fn tick(&self) {
+        let _ = self.worker().tick(clock::now());
+    }
+
+    // ---- a lease and its requests
+
+    /// Opens the lease that a Start presents, or finds it open.
+    pub(crate) fn start(&self, start: &Start, peer: NodeId) -> Result<LeaseId, FailCode> {
+        let papers = self.read(start).map_err(|_| FailCode::Protocol)?;
+        let started = self
+            .worker()
+            .on_start(&papers, &peer, clock::now())
+            .map_err(Refusal::code)?;
+        if started.is_new {
+            let record = Record::lease_opened(
+                Side::Provider,
+                &papers.offer,
+                &papers.bid,
+                &papers.accept,
+                clock::wall(),
+            );
+            self.store.append(record).map_err(|_| FailCode::Stopping)?;
+        }
+        Ok(started.lease)
+    }
+
+    fn read(&self, start: &Start) -> Result<Papers, Refused> {
+        Ok(Papers {
+            offer: Verified::from_bytes(&start.offer.0, &self.network)?,
+            bid: Verified::from_bytes(&start.bid.0, &self.network)?,
+            accept: Verified::from_bytes(&start.accept.0, &self.network)?,
+        })
+    }
+
+    /// The model that a lease is for.
+    pub(crate) fn model(&self, lease: &LeaseId) -> Option<ModelId> {
+        self.worker().lease(lease).map(|lease| lease.model().clone())
+    }
+
+    fn price(&self, lease: &LeaseId) -> Price {
+        self.worker()
+            .lease(lease)
+            .map_or(Price::FREE, |lease| lease.deal().price)
+    }
+
+    /// A slot for a request, noted before anything runs.
+    pub(crate) fn admit(&self, lease: LeaseId, request: RequestId) -> Result<Slot<'_>, FailCode> {
+        self.worker()
+            .on_request(&lease, request, clock::now())
+            .map_err(Refusal::code)?;
+        let slot = Slot {
+            provider: self,
+            lease,
+            request,
+            open: true,
+        };
+        self.store
+            .append(Record::LeaseUsed(LeaseUsed {
+                lease,
+                request,
+                used_at: clock::wall(),
+            }))
+            .map_err(|_| FailCode::Stopping)?;
+        Ok(slot)
+    }
+
+    async fn issue(&self, lease: &LeaseId, step: Step) -> Result<Verified<JobReceipt>, FilingError> {
+        let receipt = {
+            let mut worker = self.worker();
+            let receipt = worker.finish(lease, step, &clock::entropy(), clock::now())?;
+            // Under the lock, so that the journal has receipts in the order of the book.
+            self.store.append(Record::receipt(&receipt))?;
+            receipt
+        };
+        self.store.sync().await?;
+        Ok(receipt)
+    }
+
+    /// Files a buyer's countersignature.
+    pub(crate) fn countersigned(&self, envelope: &[u8], peer: NodeId) -> Result<(), FilingError> {
+        let sign = Verified::<Countersign>::from_bytes(envelope, &self.network)?;
+        if sign.signer() != peer {
+            return Err(LedgerError::OtherParty.into());
+        }
+        let mut worker = self.worker();
+        if !worker.on_countersign(sign.clone())? {
+            return Ok(());
+        }
+        self.store.append(Record::countersign(&sign))?;
+        if let Some(dispute) = sign.dispute {
+            info!(lease = %sign.lease, seq = sign.seq, %dispute, "the buyer disputes a receipt");
+        }
+        let entry = worker
+            .lease(&sign.lease)
+            .and_then(|lease| lease.ledger().entries().get(sign.seq as usize));
+        if let Some(entry) = entry {
+            let receipt = entry.receipt.clone();
+            self.happenings.tell(|| Happening::Settled {
+                receipt,
+                countersign: sign,
+            });
+        }
+        Ok(())
+    }
+
+    /// Answers a buyer's account. Requests that were lost are receipted for the prefix that it names.
+    pub(crate) async fn reconcile(&self, theirs: &Reconcile, peer: NodeId) -> Result<Missing, FilingError> {
+        let to_receipt = self.worker().on_reconcile(theirs, &peer)?.to_receipt;
+        let price = self.price(&theirs.lease);
+        for open in to_receipt {
+            self.issue(&theirs.lease, self.lost_step(&open, price)).await?;
+        }
+        let answer = self.worker().on_reconcile(theirs, &peer)?;
+        Ok(Missing {
+            receipts: answer.receipts,
+            ours: answer.reconcile,
+        })
+    }
+
+    fn lost_step(&self, open: &Open, price: Price) -> Step {
+        let lost = self
+            .left_open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&open.request);
+        let last = usize::try_from(open.next).ok().and_then(|next| next.checked_sub(1));
+        let mark = lost.as_ref().zip(last).and_then(|(lost, last)| lost.marks.get(last));
+        // A prefix that we did not send, or none, is billed as nothing.
+        let mark = mark.filter(|mark| mark.commitment == open.commitment);
+        let usage = mark.map(|mark| mark.usage).unwrap_or_default();
+        Step {
+            request: open.request,
+            status: Status::Failed,
+            input_tokens: usage.input_tokens,
+            output_tokens: usage.output_tokens,
+            ttft: Millis(0),
+            duration: lost
+                .as_ref()
+                .map_or(Millis(0), |lost| crate::worker::millis(lost.began)),
+            amount: mark.map_or(MicroUsd(0), |_| price.cost(usage.input_tokens, usage.output_tokens)),
+            commitment: open.commitment,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! From the journal back into the machines: leases that were open when the process ended, on either side.
+
+use infernet_protocol::codec;
+use infernet_protocol::market::lease::{Bounds, BuyerLease, Papers};
+use infernet_protocol::market::worker::Worker;
+use infernet_protocol::reputation::Book;
+use infernet_protocol::{Millis, UnixMillis};
+use tracing::warn;
+
+use crate::clock;
+use crate::store::{OpenLease, Recovered, Side};
+
+/// Gives the worker its leases back, and returns the buyer's.
+pub(crate) fn restore(recovered: &Recovered, worker: &mut Worker) -> Vec<BuyerLease> {
+    for repair in &recovered.repairs {
+        warn!(%repair, "the store was repaired");
+    }
+    let mut bought = Vec::new();
+    for lease in &recovered.leases {
+        match lease.deal.side {
+            Side::Buyer => bought.push(buyer(lease)),
+            Side::Provider => provider(lease, worker),
+        }
+    }
+    bought
+}
+
+/// The reputation table, if one was kept and can be read.
+pub(crate) fn reputation(recovered: &Recovered) -> Option<Book> {
+    let bytes = recovered.reputation.as_ref()?;
+    match codec::from_slice(bytes) {
+        Ok(book) => Some(book),
+        Err(error) => {
+            warn!(%error, "the reputation table cannot be read, so it begins anew");
+            None
+        }
+    }
+}
+
+fn provider(lease: &OpenLease, worker: &mut Worker) {
+    let now = clock::now();
+    // After damage some use of the lease may be forgotten, so nothing more runs under it.
+    let left = if lease.suspended {
+        Millis(0)
+    } else {
+        left(lease, now.wall)
+    };
+    let (papers, ledger) = (papers(lease), lease.deal.ledger.clone());
+    if let Err(refusal) = worker.restore(&papers, ledger, lease.used.iter().copied(), left, now) {
+        warn!(lease = %papers.accept.lease, %refusal, "a lease of an earlier run cannot be opened again");
+    }
+}
+
+fn buyer(lease: &OpenLease) -> BuyerLease {
+    let now = clock::now();
+    let made = lease.made.values().map(|made| {
+        let bounds = Bounds {
+            input_tokens: made.input_tokens_max,
+            output_tokens: made.output_tokens_max,
+        };
+        (made.request, bounds)
+    });
+    let mut state = BuyerLease::restore(
+        papers(lease),
+        lease.deal.ledger.clone(),
+        made,
+        left(lease, now.wall),
+        now,
+    );
+    for (request, lost) in &lease.unreceipted {
+        state.delivered(request, lost.seen(), lost.next_frame);
+    }
+    state
+}
+
+fn papers(lease: &OpenLease) -> Papers {
+    let deal = &lease.deal;
+    Papers {
+        offer: deal.offer.clone(),
+        bid: deal.bid.clone(),
+        accept: deal.accept.clone(),
+    }
+}
+
+fn left(lease: &OpenLease, now: UnixMillis) -> Millis {
+    Millis(u32::try_from(lease.expires_at.since(now)).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,229 @@
+//! What the gateway asks of this node: the models of the network, and answers bought on it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{StreamExt as _, stream};
+use infernet_inference::{ContentType, Counted, Usage};
+use infernet_protocol::auction::Policy;
+use infernet_protocol::capability::ModelAd;
+use infernet_protocol::{ModelId, Price};
+
+use crate::buyer::consumer::{self, Answer, Said};
+use crate::buyer::{BuyError, Failure, Purchase};
+use crate::gateway::{InferError, Inference, InferenceRequest, Part, Reply, ServedModel, Source, Summary};
+use crate::leases::Unplaced;
+use crate::node::Node;
+
+/// When a consumer that found nobody free may try again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// This node as the gateway sees it.
+#[derive(Debug)]
+pub struct Service {
+    node: Arc<Node>,
+    policy: Policy,
+    price_cap: Price,
+}
+
+impl Service {
+    /// Buys with these defaults, where a request does not say otherwise.
+    #[must_use]
+    pub fn new(node: Arc<Node>, policy: Policy, price_cap: Price) -> Self {
+        Self {
+            node,
+            policy,
+            price_cap,
+        }
+    }
+
+    fn purchase(&self, request: InferenceRequest) -> Purchase {
+        let InferenceRequest {
+            model,
+            request,
+            body,
+            preferences,
+            deadline,
+        } = request;
+        let mut only = preferences.only;
+        if preferences.fallbacks_refused && only.is_empty() {
+            only.clone_from(&preferences.order);
+        }
+        let max_price = preferences.max_price.unwrap_or(self.price_cap);
+        Purchase {
+            endpoint: request.endpoint,
+            model,
+            body,
+            needs: request.needs,
+            input_tokens: request.input_tokens,
+            max_output: request.max_output.map(|tokens| tokens.saturating_mul(request.choices)),
+            policy: preferences.policy.unwrap_or(self.policy),
+            // A request may lower what its user set, and never raise it.
+            price_cap: max_price.at_most(&self.price_cap),
+            only,
+            ignore: preferences.ignore,
+            public: true,
+            deadline,
+        }
+    }
+}
+
+#[async_trait]
+impl Inference for Service {
+    async fn models(&self) -> Vec<ServedModel> {
+        served(&self.node)
+    }
+
+    async fn infer(&self, request: InferenceRequest) -> Result<Reply, InferError> {
+        let needs = request.request.needs.names().collect::<Vec<_>>().join(", ");
+        let Answer { head, said } = self.node.buy(self.purchase(request));
+        let (head, chosen) = match head.await {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(error)) => return Err(error_of(error, &needs)),
+            Err(_) => return Err(InferError::Internal("it is stopping".to_owned())),
+        };
+        let body = stream::unfold(Some(said), |said| async {
+            let mut said = said?;
+            match said.recv().await? {
+                Said::Data(bytes) => Some((Ok(Part::Data(bytes)), Some(said))),
+                Said::Over(outcome) => match *outcome {
+                    Ok(summary) => Some((Ok(Part::End(summary_of(&summary))), None)),
+                    Err(error) => Some((Err(error_of(error, "")), None)),
+                },
+            }
+        });
+        Ok(Reply {
+            job: Some(chosen.lease.job),
+            request: chosen.request,
+            provider: Some(chosen.provider.peer_id()),
+            source: Source::Network,
+            price: chosen.price,
+            status: head.status,
+            content_type: match head.content_type.starts_with(ContentType::EventStream.as_str()) {
+                true => ContentType::EventStream,
+                false => ContentType::Json,
+            },
+            body: body.boxed(),
+        })
+    }
+}
+
+/// Models of the network, as the ads that are known tell.
+#[must_use]
+pub fn served(node: &Node) -> Vec<ServedModel> {
+    let mut models = BTreeMap::<ModelId, ServedModel>::new();
+    for ad in node.ads().iter().filter(|ad| ad.signer() != node.id()) {
+        for entry in ad.models.iter() {
+            let model = models.entry(entry.id.clone()).or_insert_with(|| unserved(entry));
+            add(model, entry);
+        }
+    }
+    models.into_values().collect()
+}
+
+fn unserved(entry: &ModelAd) -> ServedModel {
+    ServedModel {
+        id: entry.id.clone(),
+        providers: 0,
+        context: None,
+        max_output: None,
+        features: entry.features,
+        quantisations: Vec::new(),
+        price: entry.price,
+        ttft_ms: None,
+        tokens_per_second: None,
+    }
+}
+
+fn add(model: &mut ServedModel, entry: &ModelAd) {
+    model.providers += 1;
+    model.context = model.context.max(Some(entry.context));
+    model.max_output = model.max_output.max(Some(entry.max_output));
+    model.features = model.features.with(entry.features);
+    model.price = model.price.at_most(&entry.price);
+    let quantisation = entry.quantisation.as_str();
+    if !quantisation.is_empty() && model.quantisations.iter().all(|known| known != quantisation) {
+        model.quantisations.push(quantisation.to_owned());
+    }
+    if entry.ttft.0 > 0 {
+        model.ttft_ms = Some(model.ttft_ms.map_or(entry.ttft.0, |ttft| ttft.min(entry.ttft.0)));
+    }
+    if entry.speed > 0 {
+        #[expect(clippy::cast_precision_loss, reason = "a speed for people")]
+        let speed = entry.speed as f32 / 1000.0;
+        model.tokens_per_second = Some(model.tokens_per_second.map_or(speed, |fastest| fastest.max(speed)));
+    }
+}
+
+fn summary_of(summary: &consumer::Summary) -> Summary {
+    Summary {
+        usage: Usage {
+            input_tokens: summary.usage.input_tokens,
+            output_tokens: summary.usage.output_tokens,
+            counted: Counted::Engine,
+        },
+        cost: summary.cost,
+        attempts: summary.attempts,
+        providers: vec![summary.chosen.provider.peer_id()],
+        receipt: Some(summary.receipt),
+    }
+}
+
+fn error_of(error: BuyError, needs: &str) -> InferError {
+    match error {
+        BuyError::Unplaced(unplaced) => unplaced_of(unplaced, needs),
+        BuyError::Failed(failure) => failed(failure, false),
+        BuyError::BrokenOff(failure) => failed(failure, true),
+        BuyError::Deadline { delivered } => InferError::Deadline { delivered },
+    }
+}
+
+fn unplaced_of(unplaced: Unplaced, needs: &str) -> InferError {
+    match unplaced {
+        Unplaced::NobodyServes { model, near } => InferError::NobodyServes {
+            model: model.to_string(),
+            near: near.iter().map(ToString::to_string).collect(),
+        },
+        Unplaced::TooDear { model, cheapest } => InferError::TooDear {
+            model: model.to_string(),
+            cheapest: format!("{} in, {} out per million tokens", cheapest.input, cheapest.output),
+        },
+        Unplaced::Unfit { model } => InferError::Unfit {
+            model: model.to_string(),
+            needs: needs.to_owned(),
+        },
+        Unplaced::NobodyFree { .. } => InferError::NobodyFree {
+            retry_after: RETRY_AFTER,
+        },
+        Unplaced::TooManyWait => InferError::TooManyWait {
+            retry_after: RETRY_AFTER,
+        },
+        Unplaced::Journal => InferError::Internal(unplaced.to_string()),
+    }
+}
+
+fn failed(failure: Failure, delivered: bool) -> InferError {
+    match failure {
+        Failure::Failed(fail) if fail.status < 500 && !fail.retryable && !delivered => {
+            let body = serde_json::json!({
+                "error": {
+                    "message": fail.message.as_str(),
+                    "type": "invalid_request_error",
+                    "param": null,
+                    "code": null,
+                }
+            });
+            InferError::Refused {
+                status: fail.status,
+                body: body.to_string().into(),
+            }
+        }
+        Failure::Journal => InferError::Internal(failure.to_string()),
+        failure => InferError::Failed {
+            reason: failure.to_string(),
+            delivered,
+        },
+    }
+}

@@ -1,0 +1,289 @@
+//! The worker's spine: one substream of a buyer, top to bottom.
+//!
+//! ```text
+//! Start       is the accept of one of our live bids, presented by the buyer that signed it?    provider
+//! Run         is there a slot, and does the buyer owe us nothing? note the use of the lease   provider
+//!             hand the body to the engine, and the engine's bytes to the buyer                answer
+//! Receipt     sign what was delivered, make it durable, send it                               provider
+//! Countersign file the buyer's signature; the lease is even again                             provider
+//! ```
+//!
+//! Whatever fails is said in a `Fail` frame, and only what was delivered is ever charged. A stream that is lost
+//! leaves the request open until the buyer comes back and says how far it got. Implements `specs/stream.md`.
+
+mod answer;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use infernet_inference::{Endpoint, Job, allow, backend};
+use infernet_protocol::codec::{List, Text};
+use infernet_protocol::receipt::{Commitment, Status, Step};
+use infernet_protocol::stream::frames::{self, Enclosed, End, Fail, FailCode, Reconcile, Request, Usage};
+use infernet_protocol::stream::session::ToWorker;
+use infernet_protocol::{LeaseId, Millis, Price};
+use infernet_swarm::DirectStream;
+use tracing::{debug, info};
+
+use crate::line::{LineError, WorkerLine};
+use crate::node::Node;
+use crate::provider::{LeftOpen, Slot};
+use answer::{Answered, Ended};
+
+pub(crate) use answer::Mark;
+
+/// Serves one substream from its Start to its end.
+pub(crate) async fn serve(node: Arc<Node>, stream: DirectStream) {
+    let (peer, relayed) = (stream.peer, stream.relayed);
+    let ended = match WorkerLine::new(stream) {
+        Ok(mut line) => converse(&node, &mut line).await,
+        Err(error) => Err(error),
+    };
+    match ended {
+        Ok(()) => debug!(%peer, relayed, "direct stream closed"),
+        Err(error) if error.is_fault_of_peer() => {
+            info!(%peer, %error, "direct stream ended by a broken rule");
+            node.market.punish(&node, peer);
+        }
+        Err(error) => debug!(%peer, %error, "direct stream ended"),
+    }
+}
+
+async fn converse(node: &Arc<Node>, line: &mut WorkerLine) -> Result<(), LineError> {
+    let mut lease = None;
+    while let Some(said) = line.next().await? {
+        match said {
+            ToWorker::Start(start) => match node.provider.start(&start, line.peer) {
+                Ok(opened) => lease = Some(opened),
+                Err(code) => return line.send(fail(code, "the lease was refused")).await,
+            },
+            ToWorker::Run(request, body) => match lease {
+                Some(lease) => run(node, line, lease, &request, body.into()).await?,
+                // The session lets nothing run before Start, so this is a Start that was refused.
+                None => return line.send(fail(FailCode::Refused, "no lease was opened")).await,
+            },
+            ToWorker::Resume(_) => {
+                line.end_request();
+                line.send(fail(FailCode::Gone, "this answer is no longer held; ask again"))
+                    .await?;
+            }
+            aside => attend(node, line, aside).await?,
+        }
+    }
+    Ok(())
+}
+
+/// What may come beside a request: countersignatures and books.
+async fn attend(node: &Arc<Node>, line: &mut WorkerLine, said: ToWorker) -> Result<(), LineError> {
+    match said {
+        ToWorker::Countersign(Enclosed { envelope }) => {
+            if let Err(error) = node.provider.countersigned(&envelope.0, line.peer) {
+                debug!(buyer = %line.peer.short(), %error, "countersignature refused");
+            }
+        }
+        ToWorker::Reconcile(theirs) => reconcile(node, line, &theirs).await?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Runs one request to its receipt.
+async fn run(
+    node: &Arc<Node>,
+    line: &mut WorkerLine,
+    lease: LeaseId,
+    request: &Request,
+    body: Bytes,
+) -> Result<(), LineError> {
+    let began = Instant::now();
+    let body_bytes = body.len() as u64;
+    let commitment = Commitment::of_request(&request.salt, &request.request, &body);
+    let slot = match node.provider.admit(lease, request.request) {
+        Ok(slot) => slot,
+        Err(code) => return refuse(line, fail(code, code.as_str())).await,
+    };
+    let job = match job(node, lease, request, body) {
+        Ok(job) => job,
+        Err(fail) => return refuse(line, fail).await,
+    };
+    let mut answered = Answered::new(commitment, body_bytes, began);
+    match answer::give(node, line, job, request.request, &mut answered).await {
+        Ended::Lost(error) => {
+            slot.lose(LeftOpen {
+                marks: answered.into_marks(),
+                began,
+            });
+            Err(error)
+        }
+        Ended::Refused(why) if answered.frames() == 0 => {
+            debug!(%lease, code = %why.code, "request failed before its first token");
+            refuse(line, why).await
+        }
+        ended => settle(node, line, slot, request, answered, ended).await,
+    }
+}
+
+/// The job for the engine behind the lease's model, if the request may be run.
+fn job(
+    node: &Arc<Node>,
+    lease: LeaseId,
+    request: &Request,
+    body: Bytes,
+) -> Result<(Arc<dyn backend::Backend>, Job), Fail> {
+    let gone = || fail(FailCode::Engine, "the engine no longer serves this model");
+    let id = node.provider.model(&lease).ok_or_else(gone)?;
+    let served = node.engines.find(&id).ok_or_else(gone)?;
+    let endpoint = match request.endpoint {
+        frames::Endpoint::ChatCompletions => Endpoint::ChatCompletions,
+        frames::Endpoint::Completions => Endpoint::Completions,
+        frames::Endpoint::Embeddings => Endpoint::Embeddings,
+    };
+    let bad = |error: infernet_inference::RequestError| Fail {
+        status: 400,
+        ..fail(FailCode::Request, &error.to_string())
+    };
+    let read = infernet_inference::Request::read(endpoint, &body).map_err(bad)?;
+    allow::check(endpoint, &body, served.model.features).map_err(bad)?;
+    let budget = served.max_output();
+    if read.output_tokens_at_most(budget) > budget.saturating_mul(OUTPUT_FACTOR) {
+        return Err(fail(
+            FailCode::Request,
+            "the request asks for more output than this provider gives; lower `n`",
+        ));
+    }
+    let job = Job {
+        endpoint,
+        model: served.model.name.clone(),
+        id,
+        body,
+        max_output: Some(budget),
+        resume: None,
+    };
+    Ok((served.backend, job))
+}
+
+/// `n` times `max_tokens` may reach this many times the most output of one choice.
+const OUTPUT_FACTOR: u32 = 4;
+
+/// Signs, keeps and sends the receipt for what was delivered.
+async fn settle(
+    node: &Arc<Node>,
+    line: &mut WorkerLine,
+    slot: Slot<'_>,
+    request: &Request,
+    answered: Answered,
+    ended: Ended,
+) -> Result<(), LineError> {
+    let (status, usage) = (ended.status(), answered.usage());
+    // The consumer's last bytes do not wait for our disk.
+    let said = match ended {
+        Ended::Refused(fail) => {
+            line.send(Fail {
+                delivered: true,
+                ..fail
+            })
+            .await
+        }
+        _ => {
+            line.send(End {
+                frames: answered.frames(),
+            })
+            .await
+        }
+    };
+    if let Err(error) = said {
+        slot.lose(LeftOpen {
+            began: answered.began,
+            marks: answered.into_marks(),
+        });
+        return Err(error);
+    }
+    let step = |price: Price| Step {
+        request: request.request,
+        status,
+        input_tokens: usage.input_tokens,
+        output_tokens: usage.output_tokens,
+        ttft: answered.ttft(),
+        duration: millis(answered.began),
+        amount: price.cost(usage.input_tokens, usage.output_tokens),
+        commitment: answered.commitment(),
+    };
+    // Without a receipt the line is of no more use: the buyer finds out at the next contact that nothing is due.
+    let receipt = slot.settle(step).await.ok_or(LineError::Lost)?;
+    node.observe(&receipt);
+    line.hold_now(Usage {
+        input_tokens: usage.input_tokens,
+        output_tokens: usage.output_tokens,
+    })?;
+    line.end_request();
+    line.send(enclosed(receipt.bytes())).await?;
+    debug!(lease = %receipt.lease, seq = receipt.seq, %status, amount = %receipt.step.amount, "receipt sent");
+    Ok(())
+}
+
+/// Answers a buyer's account of a lease: receipts that it lacks, then how far our own book goes.
+async fn reconcile(node: &Arc<Node>, line: &mut WorkerLine, theirs: &Reconcile) -> Result<(), LineError> {
+    let missing = match node.provider.reconcile(theirs, line.peer).await {
+        Ok(missing) => missing,
+        Err(error) => {
+            debug!(lease = %theirs.lease, %error, "books cannot be evened");
+            // A lease that we know nothing of: so we hold nothing and are owed nothing.
+            return line
+                .send(Reconcile {
+                    held: theirs.held,
+                    open: List::default(),
+                    ..theirs.clone()
+                })
+                .await;
+        }
+    };
+    for receipt in &missing.receipts {
+        line.hold_now(enclosed(receipt.bytes()))?;
+    }
+    line.send(missing.ours).await
+}
+
+async fn refuse(line: &mut WorkerLine, fail: Fail) -> Result<(), LineError> {
+    line.end_request();
+    line.send(fail).await
+}
+
+pub(crate) fn enclosed(envelope: &[u8]) -> Enclosed {
+    Enclosed {
+        envelope: infernet_protocol::codec::Blob(envelope.to_vec()),
+    }
+}
+
+/// A failure that costs nothing, with the HTTP status that says the same.
+pub(crate) fn fail(code: FailCode, message: &str) -> Fail {
+    let (status, retryable) = match code {
+        FailCode::Busy | FailCode::Stopping => (503, true),
+        FailCode::Refused | FailCode::LeaseEnded | FailCode::Exposure | FailCode::Gone => (409, true),
+        FailCode::Engine => (502, true),
+        FailCode::Timeout => (504, true),
+        FailCode::Request | FailCode::Protocol => (400, false),
+    };
+    Fail {
+        code,
+        message: Text::lossy(message),
+        status,
+        retryable,
+        delivered: false,
+    }
+}
+
+pub(crate) fn millis(since: Instant) -> Millis {
+    Millis(u32::try_from(since.elapsed().as_millis()).unwrap_or(u32::MAX))
+}
+
+impl Ended {
+    fn status(&self) -> Status {
+        match self {
+            Self::Completed => Status::Completed,
+            Self::Cancelled => Status::Cancelled,
+            Self::TimedOut => Status::Timeout,
+            Self::Refused(_) | Self::Lost(_) => Status::Failed,
+        }
+    }
+}

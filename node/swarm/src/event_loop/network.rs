@@ -1,0 +1,301 @@
+//! What the network does.
+
+use bytes::Bytes;
+use libp2p::core::ConnectedPoint;
+use libp2p::request_response::{self, OutboundFailure};
+use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::swarm::{ConnectionId, DialError as SwarmDialError, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, gossipsub, identify, kad, mdns, ping, upnp};
+use tokio::time::Instant;
+
+use super::EventLoop;
+use super::commands::dial_error;
+use crate::behaviour::{ASK_TIMEOUT, BehaviourEvent};
+use crate::error::AskError;
+use crate::event::{Event, Reply, Ticket};
+use crate::exchange::{Exchange, Oversized};
+use crate::peers::furthest;
+use crate::stream;
+
+/// Connected peers above which the local network's announcements are no longer followed by a dial.
+const NEAR_PEERS: usize = 64;
+
+impl EventLoop {
+    pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                num_established,
+                ..
+            } => {
+                self.on_established(peer_id, connection_id, &endpoint, num_established.get() == 1);
+            }
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                connection_id,
+                num_established,
+                cause,
+                ..
+            } => {
+                tracing::debug!(%peer_id, ?cause, num_established, "connection closed");
+                self.on_closed(peer_id, connection_id, num_established == 0);
+            }
+            SwarmEvent::OutgoingConnectionError {
+                peer_id,
+                connection_id,
+                error,
+            } => {
+                self.on_dial_failed(peer_id, connection_id, &error);
+            }
+            SwarmEvent::IncomingConnectionError {
+                send_back_addr, error, ..
+            } => {
+                tracing::debug!(%send_back_addr, %error, "incoming connection failed");
+            }
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                self.on_bound(listener_id);
+                self.tell(Event::NewListenAddr { address });
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.tell(Event::ExpiredListenAddr { address }),
+            SwarmEvent::ListenerClosed {
+                listener_id,
+                addresses,
+                reason,
+            } => {
+                tracing::warn!(?addresses, ?reason, "no longer listening");
+                self.on_bound(listener_id);
+            }
+            SwarmEvent::ListenerError { listener_id, error } => {
+                tracing::warn!(%error, "listening goes on after an error");
+                self.on_bound(listener_id);
+            }
+            SwarmEvent::ExternalAddrConfirmed { address } => self.tell(Event::ExternalAddr { address }),
+            _ => {}
+        }
+    }
+
+    fn on_behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Gossip(event) => self.on_gossip(event),
+            BehaviourEvent::Identify(identify::Event::Received {
+                connection_id,
+                peer_id,
+                info,
+            }) => {
+                self.on_identified(peer_id, connection_id, &info);
+            }
+            BehaviourEvent::Ping(ping::Event {
+                peer,
+                result: Ok(round_trip),
+                ..
+            }) => {
+                self.peers.on_round_trip(peer, round_trip);
+            }
+            BehaviourEvent::Kad(event) => self.on_kad(event),
+            BehaviourEvent::Ad(event) => self.on_exchange(Exchange::Ad, event),
+            BehaviourEvent::Offer(event) => self.on_exchange(Exchange::Offer, event),
+            BehaviourEvent::Streams(stream::behaviour::Event::HostilePeer(peer)) => {
+                tracing::warn!(%peer, "disconnecting a peer that opens streams without end");
+                self.counters.hostile_peers += 1;
+            }
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_near(found),
+            BehaviourEvent::Upnp(upnp::Event::GatewayNotFound | upnp::Event::NonRoutableGateway) => {
+                tracing::debug!("the router opens no port");
+            }
+            _ => {}
+        }
+    }
+
+    fn on_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint, first: bool) {
+        tracing::debug!(%peer, address = %endpoint.get_remote_address(), "connected");
+        self.peers.on_established(peer, id, endpoint);
+        self.join.on_established(peer, id);
+        for waiting in self.dials.remove(&peer).unwrap_or_default() {
+            let _gone = waiting.send(Ok(()));
+        }
+        if first {
+            self.tell(Event::Connected { peer });
+        }
+    }
+
+    fn on_closed(&mut self, peer: PeerId, id: ConnectionId, last: bool) {
+        self.peers.on_closed(peer, id);
+        if last {
+            self.join.on_gone(peer, Instant::now());
+            self.tell(Event::Disconnected { peer });
+        }
+    }
+
+    fn on_dial_failed(&mut self, peer: Option<PeerId>, id: ConnectionId, error: &SwarmDialError) {
+        tracing::debug!(?peer, %error, "dial failed");
+        self.join.on_failed(id, error, Instant::now());
+        let Some(peer) = peer else { return };
+        for waiting in self.dials.remove(&peer).unwrap_or_default() {
+            let _gone = waiting.send(Err(dial_error(peer, error)));
+        }
+    }
+
+    fn on_identified(&mut self, peer: PeerId, id: ConnectionId, info: &identify::Info) {
+        let listen = self.peers.on_identified(peer, id, info, &self.names.family);
+        // Only a peer that serves this network's DHT belongs in its table.
+        if info.protocols.contains(&self.names.kad) {
+            for address in listen {
+                self.swarm.behaviour_mut().kad.add_address(&peer, address);
+            }
+        }
+    }
+
+    fn on_gossip(&mut self, event: gossipsub::Event) {
+        match event {
+            gossipsub::Event::Message {
+                propagation_source: source,
+                message_id: id,
+                message,
+            } => {
+                self.counters.gossip_received += 1;
+                let topic = message.topic.into_string();
+                let ticket = Ticket { id: id.clone() };
+                let event = Event::Gossip {
+                    topic,
+                    source,
+                    data: message.data.into(),
+                    ticket,
+                };
+                if self.judgments.has_room() && self.try_tell(event).is_ok() {
+                    self.judgments.owe(id, source, Instant::now());
+                } else {
+                    self.counters.gossip_dropped += 1;
+                    self.ignore(&id, source);
+                }
+            }
+            gossipsub::Event::Subscribed { peer_id: peer, topic } => {
+                self.tell(Event::Subscribed {
+                    peer,
+                    topic: topic.into_string(),
+                });
+            }
+            gossipsub::Event::SlowPeer { peer_id, .. } => tracing::debug!(%peer_id, "peer reads gossip slowly"),
+            gossipsub::Event::Unsubscribed { .. } | gossipsub::Event::GossipsubNotSupported { .. } => {}
+        }
+    }
+
+    fn on_kad(&mut self, event: kad::Event) {
+        let (me, now) = (*self.swarm.local_peer_id(), Instant::now());
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        match event {
+            kad::Event::InboundRequest {
+                request:
+                    kad::InboundRequest::AddProvider {
+                        record: Some(mut record),
+                    },
+            } => {
+                // A provider sends only addresses that are confirmed from outside, and the DHT hands out no record
+                // without one; the provider's own word on this connection fills the gap.
+                if record.addresses.is_empty() {
+                    record.addresses = furthest(self.peers.addresses(&record.provider, Vec::new()));
+                }
+                if self.dht.on_record(kad, record, now) {
+                    self.counters.providers_stored += 1;
+                } else {
+                    self.counters.providers_refused += 1;
+                }
+            }
+            kad::Event::OutboundQueryProgressed { id, result, step, .. } => {
+                for provider in self.dht.on_progress(kad, me, id, result, step.last) {
+                    self.peers.remember(provider.peer, &provider.addresses);
+                }
+            }
+            kad::Event::RoutingUpdated { is_new_peer: true, .. } => self.dht.on_new_peer(kad, now),
+            _ => {}
+        }
+    }
+
+    fn on_exchange(&mut self, exchange: Exchange, event: request_response::Event<Bytes, Bytes>) {
+        use request_response::{Event as Step, Message};
+        match event {
+            Step::Message {
+                peer,
+                message: Message::Request {
+                    request: data, channel, ..
+                },
+                ..
+            } => {
+                let Some(commands) = self.own_commands.upgrade() else {
+                    return;
+                };
+                let reply = Reply {
+                    exchange,
+                    channel,
+                    commands,
+                };
+                if self
+                    .try_tell(Event::Asked {
+                        exchange,
+                        peer,
+                        data,
+                        reply,
+                    })
+                    .is_err()
+                {
+                    self.counters.asks_dropped += 1;
+                }
+            }
+            Step::Message {
+                message: Message::Response { request_id, response },
+                ..
+            } => {
+                if let Some(reply) = self.asks.remove(&(exchange, request_id)) {
+                    let _gone = reply.send(Ok(response));
+                }
+            }
+            Step::OutboundFailure { request_id, error, .. } => {
+                if let Some(reply) = self.asks.remove(&(exchange, request_id)) {
+                    let _gone = reply.send(Err(ask_error(exchange, error)));
+                }
+            }
+            Step::InboundFailure { peer, error, .. } => tracing::debug!(%peer, ?exchange, %error, "exchange failed"),
+            Step::ResponseSent { .. } => {}
+        }
+    }
+
+    /// The local network names peers; those of a home or an office are few, and all are worth knowing.
+    fn on_near(&mut self, found: Vec<(PeerId, Multiaddr)>) {
+        for (peer, address) in found {
+            self.learn(peer, std::slice::from_ref(&address));
+            if self.peers.count() < NEAR_PEERS && Self::is_near(&address) {
+                let opts = DialOpts::peer_id(peer).addresses(vec![address]).build();
+                if let Err(error) = self.swarm.dial(opts) {
+                    tracing::trace!(%peer, %error, "a peer nearby was not dialled");
+                }
+            }
+        }
+    }
+}
+
+fn ask_error(exchange: Exchange, failure: OutboundFailure) -> AskError {
+    match failure {
+        OutboundFailure::DialFailure => AskError::Unreachable,
+        OutboundFailure::Timeout => AskError::Timeout { after: ASK_TIMEOUT },
+        OutboundFailure::UnsupportedProtocols => AskError::Unsupported,
+        OutboundFailure::ConnectionClosed => AskError::Declined {
+            reason: "the connection was closed".to_owned(),
+        },
+        OutboundFailure::Io(error) => {
+            let inner = error.get_ref();
+            if inner.is_some_and(|inner| inner.is::<Oversized>()) {
+                return AskError::AnswerTooLarge {
+                    max: exchange.max_answer(),
+                };
+            }
+            if stream::is_unsupported(&error) {
+                return AskError::Unsupported;
+            }
+            AskError::Declined {
+                reason: error.to_string(),
+            }
+        }
+    }
+}
