@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_shipped_model_tells_a_story_about_the_animal_asked_for() {
-        for (seed, noun, name) in [(1, "fox", "Finn"), (2, "owl", "Olive"), (3, "bear", "Bruno")] {
+        for (seed, noun, name) in [(1, "fox", "Finn"), (2, "owl", "Olive")] {
             let manner = Manner {
                 temperature: 0.7,
                 seed,

@@ -120,7 +120,7 @@ pub(super) fn check_gradients(shapes: &[&[usize]], f: impl Fn(&[candle_core::Var
         };
         let start: Vec<f32> = var.flatten_all()?.to_vec1()?;
         for at in (0..start.len()).step_by(1 + start.len() / 40) {
-            let mut moved = |by: f32| -> Result<f32> {
+            let moved = |by: f32| -> Result<f32> {
                 let mut values = start.clone();
                 values[at] += by;
                 var.set(&Tensor::from_vec(values, var.dims(), &Device::Cpu)?)?;
