@@ -844,6 +844,13 @@ impl BuyerNode {
             }
             Direct::Answer(lease, receipts, theirs) => self.on_answer(from, lease, receipts, theirs, net),
             Direct::Receipt(receipt) => self.on_receipt(from, receipt, net),
+            Direct::Reconcile(theirs) => {
+                if let Some(held) = self.books.get_mut(&theirs.lease).filter(|held| held.worker == from) {
+                    held.dirty = true;
+                    self.wait_for(theirs.lease, net);
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -54,7 +54,7 @@ pub(super) enum Direct {
     Resume(LeaseId, RequestId),
     /// Nothing to resume.
     Gone(LeaseId, RequestId),
-    /// The buyer's Reconcile.
+    /// How far one side's book goes; the worker's asks the buyer for its own.
     Reconcile(Reconcile),
     /// What the buyer lacks, and the worker's Reconcile; null where the worker knows no such lease.
     Answer(LeaseId, Vec<Verified<JobReceipt>>, Option<Reconcile>),

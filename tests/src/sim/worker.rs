@@ -419,9 +419,14 @@ impl WorkerNode {
         if job.losses != losses {
             return;
         }
+        let buyer = job.buyer;
         if job.delivery.is_none() {
             self.machine.lose(&lease, request);
             net.touched.push(lease);
+            // The buyer may have compared books before this was lost, and does not know that it should again.
+            if let Some(reconcile) = self.machine.lease(&lease).map(|lease| lease.reconcile()) {
+                net.direct(self.at, buyer, Direct::Reconcile(reconcile));
+            }
         }
         self.jobs.remove(&(lease, request));
     }
