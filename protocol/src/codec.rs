@@ -53,6 +53,14 @@ pub enum Reason {
         /// Members found.
         found: usize,
     },
+    /// A byte string of another length than the one it always has.
+    #[error("byte string of {found} bytes where {expected} belong")]
+    Length {
+        /// Bytes that belong there.
+        expected: usize,
+        /// Bytes found.
+        found: usize,
+    },
     /// A string or list above its limit.
     #[error("length {found} is above the limit of {limit}")]
     TooLong {
@@ -285,7 +293,7 @@ impl<'a> Reader<'a> {
         let found = value.len();
         value
             .try_into()
-            .map_err(|_| self.fail(Reason::Members { expected: N, found }))
+            .map_err(|_| self.fail(Reason::Length { expected: N, found }))
     }
 
     /// Reads a text string of at most `limit` bytes.

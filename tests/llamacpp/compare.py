@@ -21,7 +21,7 @@ import urllib.request
 import xllamacpp
 
 FAMILIES = ["llama", "qwen2", "qwen3", "phi3", "gemma3"]
-CUTS = ["gpt-2", "default", "llama-bpe", "qwen2", "smollm"]
+CUTS = ["gpt-2", "default", "llama-bpe", "qwen2", "smollm", "sentence-piece"]
 ANSWER_TOKENS = 48
 
 PROMPTS = [

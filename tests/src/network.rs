@@ -49,7 +49,9 @@ pub fn settings(number: u8, bootstrap: &[Multiaddr]) -> Settings {
 /// Starts a node with a store in memory.
 pub async fn start(settings: Settings) -> Arc<Node> {
     let store = Store::in_memory(&settings.network);
-    Node::start(settings, store, Recovered::default(), Tasks::new()).await.expect("a node on loopback")
+    Node::start(settings, store, Recovered::default(), Tasks::new())
+        .await
+        .expect("a node on loopback")
 }
 
 /// Starts a consumer, which may serve as the others' bootstrap node.
@@ -62,13 +64,22 @@ pub async fn provider(number: u8, bootstrap: &[Multiaddr], script: Script) -> Pe
     let engine = ScriptedBackend::new(script);
     let mut settings = settings(number, bootstrap);
     settings.selling = Some(selling(Arc::new(engine.clone())));
-    Peer { node: start(settings).await, engine: Some(engine) }
+    Peer {
+        node: start(settings).await,
+        engine: Some(engine),
+    }
 }
 
 /// What a provider with one backend sells.
 #[must_use]
 pub fn selling(backend: Arc<dyn Backend>) -> Selling {
-    Selling { backends: vec![backend], price: Price::FREE, slots: None, stranger_slots: 4, public: true }
+    Selling {
+        backends: vec![backend],
+        price: Price::FREE,
+        slots: None,
+        stranger_slots: 4,
+        public: true,
+    }
 }
 
 /// A chat request for the scripted model.

@@ -3,7 +3,8 @@
 use infernet_protocol::auction::{OPEN_TO_ALL, draw, open_threshold};
 use infernet_protocol::codec::{Blob, Wire, from_slice, to_vec};
 use infernet_protocol::identity::tagged_hash;
-use infernet_protocol::receipt::chain;
+use infernet_protocol::market::gossip::Settled;
+use infernet_protocol::receipt::{Countersign, JobReceipt, chain};
 use infernet_protocol::signed::{Any, Envelope, Message};
 use infernet_protocol::stream::{BuyerFrame, WorkerFrame};
 use infernet_protocol::{Digest, Identity, JobId, MicroUsd, ModelId, Network, NodeId, Price, RequestId, Verified};
@@ -186,7 +187,18 @@ fn signing() -> Json {
     object! {
         "about": "specs/signing.md: fields to payload, signature, envelope and hash; and what must be refused",
         "messages": Json::List(messages),
+        "settled": settled(&deal.receipt(0), &accepted),
         "refused": refused(&deal, &elsewhere, &main),
+    }
+}
+
+fn settled(receipt: &Verified<JobReceipt>, countersign: &Verified<Countersign>) -> Json {
+    let settled = Settled::new(receipt, countersign);
+    object! {
+        "name": "settled receipt, as it is gossiped",
+        "rule": "settled",
+        "fields": settled.show(),
+        "bytes": hexed(&settled.to_bytes()),
     }
 }
 

@@ -8,6 +8,7 @@ use infernet_protocol::capability::{
     AdList, AdQuery, AdScope, CapabilityAd, Class, Features, GpuGroup, GpuVendor, ModelAd, VramTier,
 };
 use infernet_protocol::codec::{Blob, List, Text};
+use infernet_protocol::market::gossip::Settled;
 use infernet_protocol::receipt::chain::{Export, ExportedReceipt};
 use infernet_protocol::receipt::{Countersign, Dispute, JobReceipt, Status, Step, Total};
 use infernet_protocol::stream::frames::{
@@ -152,6 +153,7 @@ show_struct! {
     End { frames }
     Beat { next }
     Fail { code, message, status, retryable, delivered }
+    Settled { receipt, countersign }
     ExportedReceipt { receipt, countersign }
     Export { version, network, offer, bid, accept, receipts, checksum }
 }

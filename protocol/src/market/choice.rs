@@ -48,10 +48,13 @@ pub fn floor(policy: Policy) -> u32 {
     match policy {
         Policy::Cheapest => 250_000,
         Policy::Fastest => 300_000,
-        Policy::Balanced => 350_000,
+        Policy::Balanced => 300_000,
         Policy::Trusted => 400_000,
     }
 }
+
+/// The score that counts as full reputation: beyond nine in ten, luck says more than merit.
+pub const FULL_SCORE: u32 = 900_000;
 
 /// What an ad or a bid promises for a usual request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,12 +167,9 @@ impl Rule {
             .expected_time(&self.volume, standing)
             .unwrap_or(self.scale.time.saturating_mul(2));
         let speed = against(self.scale.time, time);
+        let reputation = share_of(standing.score.min(FULL_SCORE), FULL_SCORE);
         let trust = if trusted { WHOLE } else { 0 };
-        (weights.price * price
-            + weights.speed * speed
-            + weights.reputation * standing.score.min(WHOLE)
-            + weights.trust * trust)
-            / 10
+        (weights.price * price + weights.speed * speed + weights.reputation * reputation + weights.trust * trust) / 10
     }
 
     /// Whether this signer may be chosen at all. Whom the user named is the user's own affair.
@@ -177,6 +177,11 @@ impl Rule {
     pub fn admits(&self, standing: &Standing, trusted: bool) -> bool {
         trusted || standing.score >= floor(self.policy)
     }
+}
+
+/// `part` of `whole` in parts per million.
+fn share_of(part: u32, whole: u32) -> u32 {
+    u32::try_from(u64::from(part) * u64::from(WHOLE) / u64::from(whole)).unwrap_or(WHOLE)
 }
 
 /// `usual / (usual + this)` in parts per million.
@@ -309,11 +314,11 @@ mod tests {
 
     #[test]
     fn each_policy_wants_what_it_says() {
-        let usual = (claim(200, 50_000), standing(900_000));
+        let usual = (claim(200, 50_000), standing(800_000));
         let utility = |policy, (claim, standing): &(Claim, Standing)| rule(policy).utility(claim, standing, false);
-        let cheap = (claim(150, 20_000), standing(900_000));
-        let fast = (claim(300, 90_000), standing(900_000));
-        let good = (claim(200, 50_000), standing(990_000));
+        let cheap = (claim(150, 20_000), standing(800_000));
+        let fast = (claim(300, 90_000), standing(800_000));
+        let good = (claim(200, 50_000), standing(900_000));
         assert!(utility(Policy::Cheapest, &cheap) > utility(Policy::Cheapest, &usual));
         assert!(utility(Policy::Fastest, &fast) > utility(Policy::Fastest, &usual));
         assert!(utility(Policy::Balanced, &good) > utility(Policy::Balanced, &usual));

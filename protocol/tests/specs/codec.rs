@@ -9,6 +9,7 @@ use infernet_protocol::capability::{
     AdList, AdQuery, AdScope, CapabilityAd, Class, Features, GpuGroup, GpuVendor, ModelAd, VramTier,
 };
 use infernet_protocol::codec::{Blob, List, Text, Wire, from_slice, to_vec};
+use infernet_protocol::market::gossip::Settled;
 use infernet_protocol::receipt::chain::{self, Export, ExportedReceipt};
 use infernet_protocol::receipt::{Countersign, Dispute, JobReceipt, Status, Step, Total};
 use infernet_protocol::signed::{Any, Envelope};
@@ -188,6 +189,7 @@ draw_struct! {
     End { frames }
     Beat { next }
     Fail { code, message, status, retryable, delivered }
+    Settled { receipt, countersign }
     ExportedReceipt { receipt, countersign }
     Export { version, network, offer, bid, accept, receipts, checksum }
 }
@@ -239,7 +241,7 @@ macro_rules! for_every_type {
     ($call:ident, $bytes:expr) => {
         for_every_type!(@ $call, $bytes,
             CapabilityAd, AdQuery, AdList, JobOffer, JobBid, JobAccept, OfferReply, JobReceipt, Countersign, Envelope,
-            BuyerFrame, WorkerFrame, Export)
+            BuyerFrame, WorkerFrame, Settled, Export)
     };
     (@ $call:ident, $bytes:expr, $($ty:ty),+) => { $($call::<$ty>($bytes);)+ };
 }

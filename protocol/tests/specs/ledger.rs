@@ -56,7 +56,7 @@ fn seen(step: &Step) -> Seen {
     Seen {
         input_tokens_max: step.input_tokens,
         output_tokens_max: step.output_tokens,
-        commitment: step.commitment,
+        commitment: Some(step.commitment),
     }
 }
 
@@ -94,11 +94,11 @@ fn the_buyer_disputes_what_it_did_not_get() {
         (Dispute::Tokens, |receipt, seen| {
             seen.input_tokens_max = receipt.step.input_tokens - 1
         }),
-        (Dispute::Commitment, |_, seen| seen.commitment = Digest([9; 32])),
+        (Dispute::Commitment, |_, seen| seen.commitment = Some(Digest([9; 32]))),
         (Dispute::Tokens, |receipt, seen| {
             // The tokens are told before the commitment: they are what is paid for.
             seen.output_tokens_max = receipt.step.output_tokens - 1;
-            seen.commitment = Digest([9; 32]);
+            seen.commitment = Some(Digest([9; 32]));
         }),
     ];
     for (dispute, edit) in cases {
@@ -130,6 +130,25 @@ fn a_request_that_is_billed_twice_is_disputed() {
     let seen = seen(&first.step);
     assert_eq!(books.verdict(&first, Some(&seen)).dispute, None);
     assert_eq!(books.verdict(&again, Some(&seen)).dispute, Some(Dispute::Request));
+}
+
+#[test]
+fn a_lost_commitment_leaves_the_bounds() {
+    let mut books = Books::new();
+    let receipt = books.receipt(0);
+    let lost = Seen {
+        commitment: None,
+        ..seen(&receipt.step)
+    };
+    assert_eq!(books.verdict(&receipt, Some(&lost)).dispute, None);
+    let fewer = Seen {
+        output_tokens_max: 1,
+        ..lost
+    };
+    assert_eq!(
+        books.buyer.judge(&receipt, Some(&fewer), ended(0)).dispute,
+        Some(Dispute::Tokens)
+    );
 }
 
 #[test]

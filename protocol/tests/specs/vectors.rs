@@ -3,6 +3,7 @@
 use infernet_protocol::auction::{draw, open_threshold};
 use infernet_protocol::codec::{from_slice, to_vec};
 use infernet_protocol::identity::KeyError;
+use infernet_protocol::market::gossip::{Gossip, Topic};
 use infernet_protocol::receipt::{Commitment, chain};
 use infernet_protocol::signed::Any;
 use infernet_protocol::stream::{BuyerFrame, WorkerFrame};
@@ -274,6 +275,21 @@ fn every_message_is_encoded_signed_and_hashed_as_the_vectors_say() {
         let read = Any::from_bytes(&envelope, &network).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(read.signer().0.to_vec(), key.verifying_key().to_bytes().to_vec());
     }
+}
+
+#[test]
+fn a_settled_receipt_is_two_envelopes() {
+    let (file, same) = (vectors("signing.json"), ordered("signing.json"));
+    let encoded = bytes(&file["settled"], "bytes");
+    assert_eq!(
+        hex::encode(same.member("settled").member("fields").encoded()),
+        hex::encode(&encoded)
+    );
+    let network = Network::default();
+    let gossip = Gossip::from_bytes(Topic::Jobs, &encoded, &network).unwrap();
+    assert!(matches!(&gossip, Gossip::Settled(receipt, sign) if sign.receipt == receipt.hash()));
+    assert_eq!(gossip.to_bytes(), encoded);
+    assert!(Gossip::from_bytes(Topic::Capability, &encoded, &network).is_err());
 }
 
 #[test]

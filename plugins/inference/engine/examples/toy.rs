@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 mod toy;
 
 const FAMILIES: [&str; 5] = ["llama", "qwen2", "qwen3", "phi3", "gemma3"];
-const CUTS: [&str; 5] = ["gpt-2", "default", "llama-bpe", "qwen2", "smollm"];
+const CUTS: [&str; 6] = ["gpt-2", "default", "llama-bpe", "qwen2", "smollm", toy::SENTENCE_PIECE];
 
 fn main() -> anyhow::Result<()> {
     let usage = "usage: toy ARCHITECTURE OUT.gguf [PRE]";
@@ -20,13 +20,12 @@ fn main() -> anyhow::Result<()> {
     let Some(family) = FAMILIES.into_iter().find(|family| *family == architecture) else {
         bail!("`{architecture}` is none of {FAMILIES:?}");
     };
-    let mut toy = toy::Toy::new(family);
-    if let Some(pre) = arguments.next() {
-        toy.pre = CUTS
-            .into_iter()
-            .find(|cut| *cut == pre)
-            .with_context(|| format!("`{pre}` is none of {CUTS:?}"))?;
-    }
+    let pre = arguments.next().unwrap_or_else(|| CUTS[0].to_owned());
+    let cut = CUTS
+        .into_iter()
+        .find(|cut| *cut == pre)
+        .with_context(|| format!("`{pre}` is none of {CUTS:?}"))?;
+    let toy = toy::Toy::with_cut(family, cut);
     std::fs::write(out, toy.write())?;
     Ok(())
 }

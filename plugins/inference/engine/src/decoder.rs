@@ -109,3 +109,6 @@ impl Weights {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

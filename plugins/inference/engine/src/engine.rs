@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::error::{GenerateError, Refusal};
 use crate::model::Model;
-use crate::sampler::Params;
+use crate::params::Params;
 use scheduler::{Job, Scheduler};
 
 /// Requests that wait for a slot, for each slot: enough to start the next one without a pause, few enough that a

@@ -171,10 +171,9 @@ impl Tokenizer {
                 }
             }
         }
-        if let (true, true, Some((bos, _))) = (special, self.add_bos, &self.bos) {
-            if ids.first() != Some(bos) {
-                ids.insert(0, *bos);
-            }
+        let first = self.bos.as_ref().filter(|_| special && self.add_bos).map(|(id, _)| *id);
+        if let Some(bos) = first.filter(|bos| ids.first() != Some(bos)) {
+            ids.insert(0, bos);
         }
         Ok(ids)
     }
@@ -224,6 +223,3 @@ fn ids_by_text(tokens: &[String]) -> HashMap<&str, u32> {
     }
     ids
 }
-
-#[cfg(test)]
-mod tests;

@@ -48,12 +48,18 @@ struct Reader<'f, R> {
 }
 
 impl Weights {
-    pub(crate) fn read<R: Read + Seek>(
+    pub(crate) fn read<R: Read + Seek>(file: &mut Gguf<R>, shape: Shape, vocabulary: usize) -> Result<Self, LoadError> {
+        let plain = file.parameters() <= PLAIN_UP_TO;
+        Self::read_as(file, shape, vocabulary, plain)
+    }
+
+    /// `plain` unpacks quantised tensors.
+    pub(super) fn read_as<R: Read + Seek>(
         file: &mut Gguf<R>,
         mut shape: Shape,
         vocabulary: usize,
+        plain: bool,
     ) -> Result<Self, LoadError> {
-        let plain = file.parameters() <= PLAIN_UP_TO;
         let mut reader = Reader { file, plain };
         for name in ["rope_freqs.weight", "rope_factors_short.weight"] {
             if let Some(factors) = reader.optional(name, shape.rotation.frequencies.len())? {

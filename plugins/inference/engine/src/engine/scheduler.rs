@@ -12,7 +12,8 @@ use super::{Admission, EVENTS_PER_STEP, Event, Reason, Usage};
 use crate::decoder::Cache;
 use crate::error::GenerateError;
 use crate::model::Model;
-use crate::sampler::{Params, Sampler};
+use crate::params::Params;
+use crate::sampler::Sampler;
 use crate::text::{Flow, Holdback, Piece};
 
 /// Prompt tokens read in one step. Others wait for as long as this takes; larger chunks gain little on a CPU.
@@ -97,7 +98,8 @@ struct Running {
     sampler: Sampler,
     holdback: Holdback,
     events: Sender<Event>,
-    _admission: Admission,
+    /// Given back before the end is told, so that whoever has read the end finds room.
+    admission: Option<Admission>,
 }
 
 impl Running {
@@ -118,7 +120,7 @@ impl Running {
             made: 0,
             max_tokens: params.max_tokens,
             events,
-            _admission: admission,
+            admission: Some(admission),
             prompt,
         }
     }
@@ -196,12 +198,14 @@ impl Running {
             completion_tokens: self.made,
         };
         self.show(rest);
+        self.admission = None;
         self.send(Event::Done { reason, usage });
         false
     }
 
-    fn fail(&self, error: GenerateError) -> bool {
+    fn fail(&mut self, error: GenerateError) -> bool {
         tracing::warn!(%error, "a sequence failed");
+        self.admission = None;
         self.send(Event::Failed(error));
         false
     }

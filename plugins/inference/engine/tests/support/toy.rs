@@ -34,24 +34,35 @@ pub(crate) const IM_START: u32 = END_OF_TEXT + 1;
 pub(crate) const IM_END: u32 = END_OF_TEXT + 2;
 /// The last three are what llama.cpp asks of every Phi 3 vocabulary.
 const SPECIALS: [&str; 6] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<unk>", "<s>", "</s>"];
+/// The cut that stands for a SentencePiece vocabulary.
+pub(crate) const SENTENCE_PIECE: &str = "sentence-piece";
+/// Its pieces beyond bytes and single characters, best first.
+const PIECES: [&str; 14] = [
+    "▁t", "he", "▁a", "in", "▁the", "nd", "▁and", "er", "▁s", "ing", "▁▁", "ou", "▁you", "▁fo",
+];
 
 /// What to write. Fields can be changed before `write`.
 pub(crate) struct Toy {
     pub(crate) architecture: &'static str,
     pub(crate) dtype: GgmlDType,
     pub(crate) seed: u64,
-    pub(crate) pre: &'static str,
+    pre: &'static str,
     pub(crate) metadata: Vec<(String, Value)>,
     pub(crate) tensors: Vec<(String, Vec<usize>)>,
 }
 
 impl Toy {
     pub(crate) fn new(architecture: &'static str) -> Self {
+        Self::with_cut(architecture, "gpt-2")
+    }
+
+    /// `pre` is a value of `tokenizer.ggml.pre`, or `SENTENCE_PIECE`.
+    pub(crate) fn with_cut(architecture: &'static str, pre: &'static str) -> Self {
         let mut toy = Self {
             architecture,
             dtype: GgmlDType::F32,
             seed: 1,
-            pre: "gpt-2",
+            pre,
             metadata: Vec::new(),
             tensors: Vec::new(),
         };
@@ -95,7 +106,7 @@ impl Toy {
         if self.architecture == "gemma3" {
             self.own("attention.sliding_window", count(24));
         }
-        let vocabulary = 256 + MERGES.len() + SPECIALS.len();
+        let vocabulary = self.vocabulary();
         let (queries, keys) = (HEADS * HEAD_SIZE, KV_HEADS * HEAD_SIZE);
         self.tensor("token_embd.weight", &[vocabulary, WIDTH]);
         self.tensor("output_norm.weight", &[WIDTH]);
@@ -143,31 +154,44 @@ impl Toy {
         self.tensors.push((name.to_owned(), shape.to_vec()));
     }
 
-    fn vocabulary(&mut self) {
-        let mut tokens: Vec<String> = alphabet().iter().map(char::to_string).collect();
-        tokens.extend(MERGES.iter().map(|(a, b)| format!("{a}{b}")));
-        tokens.extend(SPECIALS.iter().map(|text| (*text).to_owned()));
-        let kinds = (0..tokens.len()).map(|id| if id >= END_OF_TEXT as usize { 3 } else { 1 });
-        let merges = MERGES.iter().map(|(a, b)| format!("{a} {b}"));
+    /// Writes the vocabulary and gives its size.
+    fn vocabulary(&mut self) -> usize {
         let strings = |list: Vec<String>| Value::Array(list.into_iter().map(Value::String).collect());
+        let mut tokens: Vec<(String, i32)> = Vec::new();
+        if self.pre == SENTENCE_PIECE {
+            tokens.extend([("<unk>", 2), ("<s>", 3), ("</s>", 3)].map(|(text, kind)| (text.to_owned(), kind)));
+            tokens.extend((0..256).map(|byte| (format!("<0x{byte:02X}>"), 6)));
+            tokens.extend(PIECES.iter().map(|piece| ((*piece).to_owned(), 1)));
+            tokens.extend((' '..='~').map(|c| (if c == ' ' { '▁' } else { c }.to_string(), 1)));
+            let scores = (0..tokens.len()).map(|id| Value::F32(-(id as f32)));
+            self.set("tokenizer.ggml.scores", Value::Array(scores.collect()));
+            self.set("tokenizer.ggml.model", Value::String("llama".to_owned()));
+            self.set("tokenizer.ggml.bos_token_id", Value::U32(1));
+            self.set("tokenizer.ggml.eos_token_id", Value::U32(2));
+        } else {
+            tokens.extend(alphabet().iter().map(|c| (c.to_string(), 1)));
+            tokens.extend(MERGES.iter().map(|(a, b)| (format!("{a}{b}"), 1)));
+            tokens.extend(SPECIALS.iter().map(|text| ((*text).to_owned(), 3)));
+            let merges = MERGES.iter().map(|(a, b)| format!("{a} {b}"));
+            self.set("tokenizer.ggml.merges", strings(merges.collect()));
+            self.set("tokenizer.ggml.model", Value::String("gpt2".to_owned()));
+            self.set("tokenizer.ggml.pre", Value::String(self.pre.to_owned()));
+            self.set("tokenizer.ggml.bos_token_id", Value::U32(END_OF_TEXT));
+            self.set("tokenizer.ggml.add_bos_token", Value::Bool(false));
+            self.set("tokenizer.ggml.eos_token_id", Value::U32(IM_END));
+        }
+        let (texts, kinds): (Vec<String>, Vec<i32>) = tokens.into_iter().unzip();
+        let size = texts.len();
         self.set(
             "tokenizer.ggml.token_type",
-            Value::Array(kinds.map(Value::I32).collect()),
+            Value::Array(kinds.into_iter().map(Value::I32).collect()),
         );
-        self.set("tokenizer.ggml.merges", strings(merges.collect()));
-        self.set("tokenizer.ggml.tokens", strings(tokens));
-        self.set("tokenizer.ggml.model", Value::String("gpt2".to_owned()));
-        self.set("tokenizer.ggml.pre", Value::String(self.pre.to_owned()));
-        self.set("tokenizer.ggml.bos_token_id", Value::U32(END_OF_TEXT));
-        self.set("tokenizer.ggml.add_bos_token", Value::Bool(false));
-        self.set("tokenizer.ggml.eos_token_id", Value::U32(IM_END));
+        self.set("tokenizer.ggml.tokens", strings(texts));
+        size
     }
 
     /// The whole file.
-    pub(crate) fn write(mut self) -> Vec<u8> {
-        if !self.metadata.iter().any(|(name, _)| name == "tokenizer.ggml.model") {
-            self.vocabulary();
-        }
+    pub(crate) fn write(&self) -> Vec<u8> {
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         let tensors: Vec<(String, QTensor)> = self
             .tensors
