@@ -16,8 +16,12 @@ pub const NEWCOMER_SCORE: u32 = 500_000;
 pub const NEWCOMER_KEPT: u32 = 700_000;
 /// A claim that is kept to this share counts as kept: engines and networks vary that much.
 pub const KEPT_WITHIN: u32 = 900_000;
-/// Outcomes that the start weighs as much as.
-const PRIOR_WEIGHT: u32 = 2 * WHOLE;
+/// Outcomes that the start weighs as much as where the news is worse than what is known: one failure puts nobody
+/// below the floors.
+const PRIOR_WEIGHT_BAD: u32 = 2 * WHOLE;
+/// The same where the news is better: most who served well once do so again, and one who had to prove itself many
+/// times over before it counts as much as the one used so far would never be used at all.
+const PRIOR_WEIGHT_GOOD: u32 = WHOLE / 2;
 /// Outcomes that are remembered at most: one more always moves the score by a sixteenth.
 const WEIGHT_MAX: u32 = 14 * WHOLE;
 /// After this long without news, half of what set a record apart from a newcomer's is gone: two weeks.
@@ -223,7 +227,12 @@ fn kept(good: u64, bad: u64) -> u32 {
 
 /// The average of `old`, which `weight` outcomes and the start stand behind, and one more value.
 fn smooth(old: u32, value: u32, weight: u32) -> u32 {
-    let behind = i64::from(PRIOR_WEIGHT) + i64::from(weight) + i64::from(WHOLE);
+    let start = if value < old {
+        PRIOR_WEIGHT_BAD
+    } else {
+        PRIOR_WEIGHT_GOOD
+    };
+    let behind = i64::from(start) + i64::from(weight) + i64::from(WHOLE);
     share(i64::from(old) + (i64::from(value) - i64::from(old)) * i64::from(WHOLE) / behind)
 }
 

@@ -29,4 +29,4 @@ mod world;
 
 pub use setup::{Gossiping, SEED_VARIABLE, SEEDS_VARIABLE, Seeds, Setup};
 pub use summary::Summary;
-pub use world::{Broken, run};
+pub use world::{Broken, run, run_all};

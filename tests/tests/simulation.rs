@@ -1,20 +1,17 @@
 //! The market simulated: see `infernet_tests::sim`. A failure prints the command that replays its seed;
-//! `INFERNET_SIM_SEEDS=200` runs as many seeds as the soak ring does.
+//! `INFERNET_SIM_SEED=7` runs that one, and `INFERNET_SIM_SEEDS=200` as many as the ring `soak` does.
 
-use infernet_tests::sim::{Seeds, Setup, Summary, run};
+use infernet_tests::sim::{Seeds, Setup, Summary, run, run_all};
 
 fn simulate(setup: &Setup, few: u64) -> Summary {
-    let seeds = Seeds::from_environment(few);
-    let mut all = Summary::default();
-    for seed in seeds.iter() {
-        match run(setup, seed) {
-            Ok(summary) => all.add(summary),
-            Err(broken) => panic!("{broken}"),
+    match run_all(setup, Seeds::from_environment(few)) {
+        Ok(all) => {
+            println!("{}", all.report(setup.name));
+            assert_eq!(all.placed, all.jobs, "every job is placed");
+            all
         }
+        Err(broken) => panic!("{broken}"),
     }
-    println!("{}", all.report(setup.name));
-    assert_eq!(all.placed, all.jobs, "every job is placed");
-    all
 }
 
 /// Loss, repeats, reordering, crashes, wrong clocks, liars and an attacker: no law is broken.
@@ -32,4 +29,16 @@ fn market() {
     assert!(all.bids_at(50) <= 16, "median of {} bids per offer", all.bids_at(50));
     assert!(all.bids_at(99) <= 32, "p99 of {} bids per offer", all.bids_at(99));
     assert!(all.near_best() >= 950, "near the best in {} per mille", all.near_best());
+}
+
+/// A seed is the whole of a simulation's chance, so that a failure can be replayed.
+#[test]
+fn a_seed_replays() {
+    let setup = Setup::chaos();
+    let figures = |seed| match run(&setup, seed) {
+        Ok(summary) => summary.report("replay"),
+        Err(broken) => panic!("{broken}"),
+    };
+    assert_eq!(figures(7), figures(7));
+    assert_ne!(figures(7), figures(8));
 }

@@ -378,8 +378,14 @@ impl Auction {
         effects.push(Effect::Closed(closed));
     }
 
-    /// Whether an invited signer that has not answered can be expected to beat the best bid so far.
+    /// Whether an invited signer that has not answered can be expected to beat the best bid so far. An ad names the
+    /// most that is asked, so a missing bid is expected to better its ad by as much as the best bid does.
     fn worth_waiting(&self, best: &Ranked) -> bool {
+        let promised = self
+            .prospects
+            .get(&best.bid.signer())
+            .map_or(0, |prospect| prospect.promised);
+        let bettered = best.utility.saturating_sub(promised);
         self.invited
             .iter()
             .filter(|(_, answer)| **answer == Answer::Waiting)
@@ -388,7 +394,7 @@ impl Auction {
                 let explored = self.explores && !missing.standing.has_history;
                 !missing.standing.missed_lately
                     && self.rule.admits(&missing.standing, missing.trusted)
-                    && (explored, missing.promised) > (best.explored, best.utility)
+                    && (explored, missing.promised.saturating_add(bettered)) > (best.explored, best.utility)
             })
     }
 

@@ -48,10 +48,13 @@ pub fn floor(policy: Policy) -> u32 {
     match policy {
         Policy::Cheapest => 250_000,
         Policy::Fastest => 300_000,
-        Policy::Balanced => 350_000,
+        Policy::Balanced => 300_000,
         Policy::Trusted => 400_000,
     }
 }
+
+/// The score that counts as full reputation: beyond nine in ten, luck says more than merit.
+pub const FULL_SCORE: u32 = 900_000;
 
 /// What an ad or a bid promises for a usual request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +154,9 @@ pub struct Rule {
     pub volume: Volume,
     /// What is usual.
     pub scale: Scale,
+    /// The reputation below which nobody is chosen; none where nobody who could serve reaches it, since a provider
+    /// that failed before is better than no answer.
+    pub floor: u32,
 }
 
 impl Rule {
@@ -164,19 +170,21 @@ impl Rule {
             .expected_time(&self.volume, standing)
             .unwrap_or(self.scale.time.saturating_mul(2));
         let speed = against(self.scale.time, time);
+        let reputation = share_of(standing.score.min(FULL_SCORE), FULL_SCORE);
         let trust = if trusted { WHOLE } else { 0 };
-        (weights.price * price
-            + weights.speed * speed
-            + weights.reputation * standing.score.min(WHOLE)
-            + weights.trust * trust)
-            / 10
+        (weights.price * price + weights.speed * speed + weights.reputation * reputation + weights.trust * trust) / 10
     }
 
     /// Whether this signer may be chosen at all. Whom the user named is the user's own affair.
     #[must_use]
     pub fn admits(&self, standing: &Standing, trusted: bool) -> bool {
-        trusted || standing.score >= floor(self.policy)
+        trusted || standing.score >= self.floor
     }
+}
+
+/// `part` of `whole` in parts per million.
+fn share_of(part: u32, whole: u32) -> u32 {
+    u32::try_from(u64::from(part) * u64::from(WHOLE) / u64::from(whole)).unwrap_or(WHOLE)
 }
 
 /// `usual / (usual + this)` in parts per million.
@@ -280,6 +288,7 @@ mod tests {
             policy,
             volume: VOLUME,
             scale: Scale::of(claims.iter().map(|claim| (claim, &standing)), &VOLUME),
+            floor: floor(policy),
         }
     }
 
@@ -309,11 +318,11 @@ mod tests {
 
     #[test]
     fn each_policy_wants_what_it_says() {
-        let usual = (claim(200, 50_000), standing(900_000));
+        let usual = (claim(200, 50_000), standing(800_000));
         let utility = |policy, (claim, standing): &(Claim, Standing)| rule(policy).utility(claim, standing, false);
-        let cheap = (claim(150, 20_000), standing(900_000));
-        let fast = (claim(300, 90_000), standing(900_000));
-        let good = (claim(200, 50_000), standing(990_000));
+        let cheap = (claim(150, 20_000), standing(800_000));
+        let fast = (claim(300, 90_000), standing(800_000));
+        let good = (claim(200, 50_000), standing(900_000));
         assert!(utility(Policy::Cheapest, &cheap) > utility(Policy::Cheapest, &usual));
         assert!(utility(Policy::Fastest, &fast) > utility(Policy::Fastest, &usual));
         assert!(utility(Policy::Balanced, &good) > utility(Policy::Balanced, &usual));
@@ -342,6 +351,7 @@ mod tests {
             policy: Policy::Cheapest,
             volume: VOLUME,
             scale: Scale::of(std::iter::once((&free, &standing)), &VOLUME),
+            floor: floor(Policy::Cheapest),
         };
         assert_eq!(rule.utility(&free, &standing, false), WHOLE);
         assert_eq!(rule.utility(&claim(1, 50_000), &standing, false), 0);

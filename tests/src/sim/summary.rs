@@ -86,12 +86,23 @@ impl Summary {
     /// The figures in a few lines.
     #[must_use]
     pub fn report(&self, name: &str) -> String {
-        let near = self.near_best();
+        let choice = if self.shares.is_empty() {
+            String::new()
+        } else {
+            format!(
+                "  winner within 5% of the best in {}% of {} rounds (worst twentieth from {}% down), \
+                 {} won by sybils, {} explored\n",
+                tenths(self.near_best(), 10),
+                self.shares.len(),
+                tenths(quantile(&self.shares, 5), 10_000),
+                self.sybil_wins,
+                self.explored,
+            )
+        };
         format!(
             "{name}: {} seeds, {} steps, {} of {} jobs placed\n  \
-             bids per offer median {} p99 {} over {} rounds ({} widened of {})\n  \
-             winner within 5% of the best in {}.{}% of {} rounds (p5 {}.{}%, sybil won {}, explored {})\n  \
-             offer to accept median {} ms p99 {} ms\n  \
+             bids per offer median {} p99 {} over {} rounds; {} of all {} rounds were wider ones\n\
+             {choice}  offer to accept median {} ms p99 {} ms\n  \
              {} leases, {} requests, {} receipts, {} disputes, {} busy, {} kept out by exposure\n  \
              {} crashes, {} broken connections, {} attacks refused",
             self.seeds,
@@ -103,13 +114,6 @@ impl Summary {
             self.bids.len(),
             self.widened,
             self.offers,
-            near / 10,
-            near % 10,
-            self.shares.len(),
-            quantile(&self.shares, 5) / 10_000,
-            quantile(&self.shares, 5) / 1_000 % 10,
-            self.sybil_wins,
-            self.explored,
             quantile(&self.closing, 50),
             quantile(&self.closing, 99),
             self.leases,
@@ -125,9 +129,17 @@ impl Summary {
     }
 }
 
+/// `value / unit` with one decimal, cut.
+fn tenths(value: u32, unit: u32) -> String {
+    format!("{}.{}", value / unit, value * 10 / unit % 10)
+}
+
 fn quantile(values: &[u32], percent: usize) -> u32 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
     let last = sorted.len().saturating_sub(1);
-    sorted.get((sorted.len() * percent / 100).min(last)).copied().unwrap_or(0)
+    sorted
+        .get((sorted.len() * percent / 100).min(last))
+        .copied()
+        .unwrap_or(0)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 
 use infernet_protocol::market::gossip::Gossip;
 use infernet_protocol::market::{Mono, Now};
@@ -14,7 +15,7 @@ use super::message::{Direct, Parcel};
 use super::population::{Habit, Truth};
 use super::queue::Queue;
 use super::rng::Rng;
-use super::setup::{Gossiping, SEED_VARIABLE, Setup};
+use super::setup::{Gossiping, SEED_VARIABLE, Seeds, Setup};
 use super::summary::Summary;
 use super::worker::WorkerNode;
 
@@ -245,7 +246,15 @@ impl Net {
             }
             let time = self.now + self.delay(node, *to);
             let parcel = Rc::clone(parcel);
-            self.queue.put(time, Event::Gossip { to: *to, from: node, id, parcel });
+            self.queue.put(
+                time,
+                Event::Gossip {
+                    to: *to,
+                    from: node,
+                    id,
+                    parcel,
+                },
+            );
         }
         self.mesh[node] = neighbours;
     }
@@ -308,6 +317,32 @@ struct World {
     attacker: Attacker,
     steps: u64,
     ends: Option<u64>,
+}
+
+/// Runs one scenario from many seeds, as many at a time as there are cores. The first broken law ends it.
+pub fn run_all(setup: &Setup, seeds: Seeds) -> Result<Summary, Box<Broken>> {
+    let seeds = Mutex::new(seeds.iter());
+    let all = Mutex::new(Ok(Summary::default()));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let work = || {
+        loop {
+            let next = seeds.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(seed) = next else { return };
+            let one = run(setup, seed);
+            let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+            match (&mut *all, one) {
+                (Ok(all), Ok(one)) => all.add(one),
+                (Ok(_), Err(broken)) => *all = Err(broken),
+                (Err(_), _) => return,
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(work);
+        }
+    });
+    all.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs one scenario from one seed.
@@ -516,9 +551,15 @@ impl World {
                 None => self.buyers[victim - self.workers.len()].crash(power, &mut self.net),
             }
             let consumers = self.workers.len()..nodes;
-            let others = if victim < self.workers.len() { consumers } else { 0..self.workers.len() };
+            let others = if victim < self.workers.len() {
+                consumers
+            } else {
+                0..self.workers.len()
+            };
             for at in others {
-                self.net.queue.put(self.net.now + NOTICE, Event::Lost { at, peer: victim });
+                self.net
+                    .queue
+                    .put(self.net.now + NOTICE, Event::Lost { at, peer: victim });
             }
             let back = self.net.rng.between(500, 6_000);
             self.net.queue.put(self.net.now + back, Event::Restart(victim));
@@ -542,7 +583,9 @@ impl World {
         touched.sort_unstable();
         touched.dedup();
         for lease in &touched {
-            let Some((buyer, worker)) = self.net.laws.parties(lease) else { continue };
+            let Some((buyer, worker)) = self.net.laws.parties(lease) else {
+                continue;
+            };
             let node = &self.workers[worker];
             if self.net.up[worker] {
                 node.check(&self.net)?;
@@ -576,7 +619,11 @@ impl World {
     /// Measures the choice of an auction against the best there was.
     fn evaluate(&mut self) {
         for evaluation in std::mem::take(&mut self.net.evaluations) {
-            let best = self.workers.iter().filter_map(|worker| evaluation.of(worker, None, &self.net)).max();
+            let best = self
+                .workers
+                .iter()
+                .filter_map(|worker| evaluation.of(worker, None, &self.net))
+                .max();
             let winner = &self.workers[evaluation.winner];
             let won = evaluation.of_winner(winner, &self.net);
             let best = best.unwrap_or(won).max(1);

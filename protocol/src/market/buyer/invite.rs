@@ -8,21 +8,26 @@ use crate::ids::NodeId;
 use crate::market::Entropy;
 use crate::market::choice::Rule;
 use crate::names::{INVITED, INVITED_NEWCOMERS};
+use crate::reputation::NEWCOMER_SCORE;
 
-/// While fewer than this many providers are known, one auction in `EXPLORE_EARLY` goes to a newcomer.
-const KNOWN_FEW: usize = 3 * INVITED;
+/// While fewer than this many providers are known to be good, one auction in `EXPLORE_EARLY` goes to a newcomer.
+const KNOWN_FEW: usize = 4 * INVITED;
 /// One auction in this many goes to a newcomer while few are known.
-const EXPLORE_EARLY: usize = 4;
+const EXPLORE_EARLY: usize = 2;
 /// One auction in this many goes to a newcomer afterwards: 2.5% is what strangers' failures can cost.
 const EXPLORE: usize = 40;
 
-/// Whether this auction prefers newcomers, so that they can earn a history. Null where all are newcomers.
+/// Whether this auction prefers newcomers, so that they can earn a history. Never where all are newcomers, or none.
 pub(super) fn explores(prospects: &BTreeMap<NodeId, Prospect>, entropy: &mut Entropy) -> bool {
     let known = prospects
         .values()
         .filter(|prospect| prospect.standing.has_history)
         .count();
-    let one_in = if known < KNOWN_FEW { EXPLORE_EARLY } else { EXPLORE };
+    let good = prospects
+        .values()
+        .filter(|prospect| prospect.standing.has_history && prospect.standing.score >= NEWCOMER_SCORE)
+        .count();
+    let one_in = if good < KNOWN_FEW { EXPLORE_EARLY } else { EXPLORE };
     known > 0 && known < prospects.len() && entropy.below(one_in) == 0
 }
 

@@ -94,7 +94,7 @@ impl Auction {
             standing: prospect.standing,
             trusted: prospect.trusted,
             round_trip: prospect.claim.round_trip,
-            explored: self.explores && invited && !prospect.standing.has_history,
+            explored: self.explores && !prospect.standing.has_history,
         })
     }
 
