@@ -144,7 +144,7 @@ def main():
             subprocess.run([toy, family, model], check=True)
             good &= compare(f"family {family}", greedy, model, PROMPTS, ANSWER_TOKENS)
         for cut in CUTS:
-            model = pathlib.Path(folder) / "cut.gguf"
+            model = pathlib.Path(folder) / f"cut-{cut}.gguf"
             subprocess.run([toy, "llama", model, cut], check=True)
             prompts = [p for p in PROMPTS if cut not in COMPOSED_CUTS or "\u0301" not in p]
             good &= compare(f"cut {cut}", greedy, model, prompts, 0)
