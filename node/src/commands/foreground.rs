@@ -22,6 +22,10 @@ const OURS: [&str; 5] = [
     "infernet_protocol",
 ];
 
+/// What others may say: warnings, but for two that are everyday here. A small network has nobody in its DHT at first,
+/// and a bid goes out both because it was invited and because its offer was heard.
+const QUIET: &str = "warn,libp2p_gossipsub=error,libp2p_kad=error";
+
 /// Runs a node.
 pub(super) fn start(args: &NodeArgs, context: &Context) -> Result {
     run(&args.overrides(), context)
@@ -115,7 +119,7 @@ pub(super) fn log(level: &str, context: &Context) -> Result<()> {
     };
     let filter = if level.parse::<tracing::Level>().is_ok() && context.verbose < 2 {
         OURS.iter()
-            .fold("warn".to_owned(), |filter, name| format!("{filter},{name}={level}"))
+            .fold(QUIET.to_owned(), |filter, name| format!("{filter},{name}={level}"))
     } else {
         level.to_owned()
     };
