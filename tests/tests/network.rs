@@ -215,7 +215,7 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        self.0.lock().expect("no panic while logging").write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -228,8 +228,8 @@ fn holds(bytes: &[u8], canary: &str) -> bool {
 }
 
 fn search(directory: &Path, found: &mut impl FnMut(&Path, &[u8])) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(directory).expect("a readable directory") {
+        let path = entry.expect("a readable entry").path();
         if path.is_dir() {
             search(&path, found);
         } else if let Ok(bytes) = std::fs::read(&path) {

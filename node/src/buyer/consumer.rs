@@ -1,6 +1,6 @@
 //! The consumer's side of a purchase: a head, bytes as they come, and what it cost at the end.
 //!
-//! The gateway holds the [`Answer`]; the spine holds the [`Consumer`]. Dropping the answer is how a consumer cancels.
+//! The gateway holds the [`Answer`]; the spine holds the `Consumer`. Dropping the answer is how a consumer cancels.
 
 use std::sync::Arc;
 

@@ -91,7 +91,7 @@ impl std::fmt::Debug for EventLoop {
 }
 
 impl EventLoop {
-    /// Runs until `cancel` is cancelled or the last [`Handle`] is gone, and then until the connections' tasks have ended.
+    /// Runs until `cancel` is cancelled or the last [`Handle`](crate::Handle) is gone, and then until the connections' tasks have ended.
     pub async fn run(mut self, cancel: CancellationToken) {
         loop {
             let due = self.next_due();

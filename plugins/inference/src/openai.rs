@@ -1,7 +1,7 @@
 //! Any server that speaks OpenAI's API: Ollama, vLLM, SGLang, MAX, llama.cpp and the rest.
 //!
 //! Bodies pass through. Of a request, the model's name is mapped, the output bounded, and usage asked for; of an
-//! answer, see [`relay`]. Everything else keeps its bytes, so that features of engines work without being known here.
+//! answer, see `relay`. Everything else keeps its bytes, so that features of engines work without being known here.
 
 mod prepare;
 mod relay;
