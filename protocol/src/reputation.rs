@@ -227,7 +227,11 @@ fn kept(good: u64, bad: u64) -> u32 {
 
 /// The average of `old`, which `weight` outcomes and the start stand behind, and one more value.
 fn smooth(old: u32, value: u32, weight: u32) -> u32 {
-    let start = if value < old { PRIOR_WEIGHT_BAD } else { PRIOR_WEIGHT_GOOD };
+    let start = if value < old {
+        PRIOR_WEIGHT_BAD
+    } else {
+        PRIOR_WEIGHT_GOOD
+    };
     let behind = i64::from(start) + i64::from(weight) + i64::from(WHOLE);
     share(i64::from(old) + (i64::from(value) - i64::from(old)) * i64::from(WHOLE) / behind)
 }

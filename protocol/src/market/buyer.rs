@@ -156,6 +156,7 @@ pub struct Auction {
     warmed: BTreeSet<NodeId>,
     tried: BTreeSet<NodeId>,
     explores: bool,
+    ads_held: usize,
     ends: Mono,
     closed: Option<Closed>,
     over: bool,
@@ -231,6 +232,7 @@ impl Auction {
             warmed: BTreeSet::new(),
             tried,
             explores,
+            ads_held: view.registry.len(),
             ends: now.mono.after(window),
             closed: None,
             over: false,
@@ -381,7 +383,10 @@ impl Auction {
     /// Whether an invited signer that has not answered can be expected to beat the best bid so far. An ad names the
     /// most that is asked, so a missing bid is expected to better its ad by as much as the best bid does.
     fn worth_waiting(&self, best: &Ranked) -> bool {
-        let promised = self.prospects.get(&best.bid.signer()).map_or(0, |prospect| prospect.promised);
+        let promised = self
+            .prospects
+            .get(&best.bid.signer())
+            .map_or(0, |prospect| prospect.promised);
         let bettered = best.utility.saturating_sub(promised);
         self.invited
             .iter()

@@ -169,11 +169,7 @@ impl Rule {
         let speed = against(self.scale.time, time);
         let reputation = share_of(standing.score.min(FULL_SCORE), FULL_SCORE);
         let trust = if trusted { WHOLE } else { 0 };
-        (weights.price * price
-            + weights.speed * speed
-            + weights.reputation * reputation
-            + weights.trust * trust)
-            / 10
+        (weights.price * price + weights.speed * speed + weights.reputation * reputation + weights.trust * trust) / 10
     }
 
     /// Whether this signer may be chosen at all. Whom the user named is the user's own affair.

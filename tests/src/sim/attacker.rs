@@ -81,10 +81,7 @@ impl Attacker {
 
     fn accept(&self, bid: &Verified<JobBid>, attempt: u16, net: &mut Net) -> Verified<JobAccept> {
         let accept = JobAccept {
-            lease: LeaseId {
-                job: bid.job,
-                attempt,
-            },
+            lease: LeaseId { job: bid.job, attempt },
             bid: bid.hash(),
             winner: bid.signer(),
             payer: None,
@@ -96,7 +93,9 @@ impl Attacker {
 
     /// Accepts a bid that was made to another.
     fn forge_an_accept(&self, net: &mut Net) {
-        let Some((offer, bid)) = self.overheard_bid(net) else { return };
+        let Some((offer, bid)) = self.overheard_bid(net) else {
+            return;
+        };
         let accept = self.accept(&bid, 0, net);
         net.publish_parcel(self.at, Parcel::Bytes(accept.bytes().to_vec()));
         let (to, request) = (net.who[&bid.signer()], RequestId(net.rng.bytes()));
@@ -106,7 +105,9 @@ impl Attacker {
 
     /// Bids for an offer, invited by nobody and advertised nowhere.
     fn bid(&self, net: &mut Net) {
-        let Some((offer, bid)) = self.overheard_bid(net) else { return };
+        let Some((offer, bid)) = self.overheard_bid(net) else {
+            return;
+        };
         let mut own = (*bid).clone();
         own.price = each(0);
         own.speed = u32::MAX;
@@ -120,7 +121,9 @@ impl Attacker {
 
     /// Repeats somebody's offer under its own name, ten minutes ahead.
     fn offer_out_of_time(&self, net: &mut Net) {
-        let Some((offer, _)) = self.overheard_bid(net) else { return };
+        let Some((offer, _)) = self.overheard_bid(net) else {
+            return;
+        };
         let mut own = (*offer).clone();
         own.issued_at = UnixMillis(own.issued_at.0 + 600_000);
         own.expires_at = UnixMillis(own.expires_at.0 + 600_000);
@@ -133,13 +136,21 @@ impl Attacker {
     fn meddle(&self, workers: &[WorkerNode], buyers: &[BuyerNode], net: &mut Net) {
         let leases: Vec<(LeaseId, (usize, usize))> = net.laws.leases().map(|(id, who)| (*id, *who)).collect();
         let chosen = net.rng.index(leases.len());
-        let Some((lease, (buyer, worker))) = leases.get(chosen).copied() else { return };
-        let Some(book) = buyers[buyer - workers.len()].book(&lease) else { return };
+        let Some((lease, (buyer, worker))) = leases.get(chosen).copied() else {
+            return;
+        };
+        let Some(book) = buyers[buyer - workers.len()].book(&lease) else {
+            return;
+        };
         let entropy = net.entropy();
         match net.rng.below(4) {
             0 => {
                 let request = RequestId(net.rng.bytes());
-                net.direct(self.at, worker, Direct::Start(Rc::new(book.papers().clone()), request, 1));
+                net.direct(
+                    self.at,
+                    worker,
+                    Direct::Start(Rc::new(book.papers().clone()), request, 1),
+                );
             }
             1 => net.direct(self.at, worker, Direct::Reconcile(book.clone().reconcile())),
             2 => {

@@ -11,8 +11,8 @@ use infernet_protocol::market::choice::{Claim, Rule};
 use infernet_protocol::market::gossip::{Gossip, Settled};
 use infernet_protocol::market::lease::{Bounds, BuyerLease, Papers};
 use infernet_protocol::market::worker::Refusal;
-use infernet_protocol::receipt::ledger::{Ledger, LedgerError, Seen};
 use infernet_protocol::receipt::JobReceipt;
+use infernet_protocol::receipt::ledger::{Ledger, LedgerError, Seen};
 use infernet_protocol::reputation::{Outcome, Reputation, Service, Standing, WHOLE};
 use infernet_protocol::stream::frames::{FailCode, Reconcile};
 use infernet_protocol::{Identity, LeaseId, Millis, NodeId, Price, RequestId, Verified};
@@ -230,14 +230,17 @@ impl BuyerNode {
         self.born += 1;
         let task = self.number();
         let tokens = u32::try_from(net.rng.between(20, 100)).unwrap_or(20);
-        self.tasks.insert(task, Task {
-            tokens,
-            exclude: BTreeSet::new(),
-            auction: None,
-            request: None,
-            placed: false,
-            measured,
-        });
+        self.tasks.insert(
+            task,
+            Task {
+                tokens,
+                exclude: BTreeSet::new(),
+                auction: None,
+                request: None,
+                placed: false,
+                measured,
+            },
+        );
         if !self.debtor {
             net.summary.jobs += 1;
         }
@@ -252,14 +255,17 @@ impl BuyerNode {
     }
 
     fn pursue(&mut self, task: u64, net: &mut Net) -> Law {
-        let Some(wanted) = self.tasks.get(&task) else { return Ok(()) };
+        let Some(wanted) = self.tasks.get(&task) else {
+            return Ok(());
+        };
         if wanted.placed || wanted.auction.is_some() || wanted.request.is_some() {
             return Ok(());
         }
         let now = net.at(self.at);
-        let usable = self.books.iter().find(|(_, held)| {
-            held.book.usable(now).is_ok() && !wanted.exclude.contains(&held.book.deal().worker)
-        });
+        let usable = self
+            .books
+            .iter()
+            .find(|(_, held)| held.book.usable(now).is_ok() && !wanted.exclude.contains(&held.book.deal().worker));
         if let Some(lease) = usable.map(|(lease, _)| *lease) {
             return self.ask(task, lease, net);
         }
@@ -298,14 +304,17 @@ impl BuyerNode {
         if let Some(task) = self.tasks.get_mut(&task) {
             task.auction = Some(number);
         }
-        self.rounds.insert(number, Round {
-            auction,
-            task,
-            began: net.now,
-            bidders: BTreeSet::new(),
-            placed: false,
-            over: false,
-        });
+        self.rounds.insert(
+            number,
+            Round {
+                auction,
+                task,
+                began: net.now,
+                bidders: BTreeSet::new(),
+                placed: false,
+                over: false,
+            },
+        );
         self.carry_out(number, effects, net)
     }
 
@@ -365,7 +374,9 @@ impl BuyerNode {
         if let Some(held) = self.rounds.get_mut(&round) {
             held.over = true;
             if self.tasks.get(&held.task).is_some_and(|task| task.measured) && !self.debtor {
-                net.summary.bids.push(u32::try_from(held.bidders.len()).unwrap_or(u32::MAX));
+                net.summary
+                    .bids
+                    .push(u32::try_from(held.bidders.len()).unwrap_or(u32::MAX));
             }
         }
         self.drop_rounds();
@@ -382,7 +393,10 @@ impl BuyerNode {
     }
 
     fn on_bid(&mut self, bid: Verified<JobBid>, net: &mut Net) -> Law {
-        let found = self.rounds.iter_mut().find(|(_, round)| round.auction.offer().hash() == bid.offer);
+        let found = self
+            .rounds
+            .iter_mut()
+            .find(|(_, round)| round.auction.offer().hash() == bid.offer);
         let Some((number, round)) = found else { return Ok(()) };
         let number = *number;
         round.bidders.insert(bid.signer());
@@ -399,7 +413,9 @@ impl BuyerNode {
     /// Accepts the best bid that is left, and asks its worker.
     fn place(&mut self, round: u64, net: &mut Net) -> Law {
         let now = net.at(self.at);
-        let Some(held) = self.rounds.get_mut(&round) else { return Ok(()) };
+        let Some(held) = self.rounds.get_mut(&round) else {
+            return Ok(());
+        };
         let Some(papers) = held.auction.accept(now) else {
             return self.widen(round, net);
         };
@@ -407,7 +423,9 @@ impl BuyerNode {
         let worker = net.who[&papers.bid.signer()];
         net.laws.accepted(&papers, self.at, worker)?;
         if first && !self.debtor && self.tasks.get(&task).is_some_and(|task| task.measured) {
-            net.summary.closing.push(u32::try_from(net.now - began).unwrap_or(u32::MAX));
+            net.summary
+                .closing
+                .push(u32::try_from(net.now - began).unwrap_or(u32::MAX));
             if net.setup.warm_up > 0 {
                 self.measure(round, &papers, worker, net);
             }
@@ -422,19 +440,26 @@ impl BuyerNode {
             ttft: papers.bid.ttft,
             speed: papers.bid.speed,
         };
-        self.books.insert(lease, Held {
-            book: BuyerLease::open(papers, now),
-            worker,
-            bid,
-            dirty: false,
-        });
+        self.books.insert(
+            lease,
+            Held {
+                book: BuyerLease::open(papers, now),
+                worker,
+                bid,
+                dirty: false,
+            },
+        );
         self.ask(task, lease, net)
     }
 
     fn measure(&mut self, round: u64, papers: &Papers, worker: usize, net: &mut Net) {
         let Some(held) = self.rounds.get(&round) else { return };
         let explored = held.auction.ranked().first().is_some_and(|best| best.explored);
-        let eligible = net.who.iter().filter(|(node, _)| held.auction.prospect(node).is_some()).map(|(_, at)| *at);
+        let eligible = net
+            .who
+            .iter()
+            .filter(|(node, _)| held.auction.prospect(node).is_some())
+            .map(|(_, at)| *at);
         net.evaluations.push(Evaluation {
             buyer: self.at,
             rule: *held.auction.rule(),
@@ -447,12 +472,18 @@ impl BuyerNode {
     }
 
     fn widen(&mut self, round: u64, net: &mut Net) -> Law {
-        let Some(held) = self.rounds.get(&round) else { return Ok(()) };
+        let Some(held) = self.rounds.get(&round) else {
+            return Ok(());
+        };
         let task = held.task;
         if !held.auction.may_widen() {
             return self.later(task, net);
         }
-        let exclude = self.tasks.get(&task).map(|task| task.exclude.clone()).unwrap_or_default();
+        let exclude = self
+            .tasks
+            .get(&task)
+            .map(|task| task.exclude.clone())
+            .unwrap_or_default();
         let (entropy, now) = (net.entropy(), net.at(self.at));
         let begun = self.view(net, |view| held.auction.widen(&exclude, view, entropy, now));
         self.open_round(task, begun.ok(), net)
@@ -466,7 +497,9 @@ impl BuyerNode {
         let (Some(wanted), Some(held)) = (self.tasks.get_mut(&task), self.books.get_mut(&lease)) else {
             return Ok(());
         };
-        held.book.begin(request, now).map_err(|why| format!("{lease} cannot be used: {why}"))?;
+        held.book
+            .begin(request, now)
+            .map_err(|why| format!("{lease} cannot be used: {why}"))?;
         let bounds = Bounds {
             input_tokens: INPUT_TOKENS,
             output_tokens: wanted.tokens,
@@ -475,11 +508,14 @@ impl BuyerNode {
         wanted.request = Some(request);
         let (worker, tokens) = (held.worker, wanted.tokens);
         let papers = Rc::new(held.book.papers().clone());
-        self.runs.insert(request, Run {
-            task,
-            lease,
-            resumes: 0,
-        });
+        self.runs.insert(
+            request,
+            Run {
+                task,
+                lease,
+                resumes: 0,
+            },
+        );
         net.touched.push(lease);
         if self.debtor {
             self.cheat(worker, &papers, request, net)?;
@@ -509,7 +545,9 @@ impl BuyerNode {
 
     /// The request came to nothing: on with the runner-up, a wider round, or another auction.
     fn go_on(&mut self, task: u64, failed: Option<NodeId>, net: &mut Net) -> Law {
-        let Some(wanted) = self.tasks.get_mut(&task) else { return Ok(()) };
+        let Some(wanted) = self.tasks.get_mut(&task) else {
+            return Ok(());
+        };
         wanted.request = None;
         wanted.exclude.extend(failed);
         if wanted.placed {
@@ -526,8 +564,12 @@ impl BuyerNode {
     }
 
     fn lose(&mut self, request: RequestId, outcome: Option<Outcome>, net: &mut Net) -> Law {
-        let Some(run) = self.runs.remove(&request) else { return Ok(()) };
-        let Some(held) = self.books.get(&run.lease) else { return Ok(()) };
+        let Some(run) = self.runs.remove(&request) else {
+            return Ok(());
+        };
+        let Some(held) = self.books.get(&run.lease) else {
+            return Ok(());
+        };
         let worker = held.book.deal().worker;
         if let Some(outcome) = outcome {
             self.reputation.observe(worker, outcome, net.at(self.at).wall);
@@ -537,7 +579,9 @@ impl BuyerNode {
 
     /// Nothing more is expected of the stream, and nothing came: the worker may still hold the request to be open.
     fn give_up(&mut self, request: RequestId, net: &mut Net) -> Law {
-        let Some(run) = self.runs.get(&request) else { return Ok(()) };
+        let Some(run) = self.runs.get(&request) else {
+            return Ok(());
+        };
         let lease = run.lease;
         if let Some(held) = self.books.get_mut(&lease) {
             let seen = Seen {
@@ -566,7 +610,9 @@ impl BuyerNode {
             return Ok(());
         }
         let now = net.at(self.at);
-        let Some(held) = self.books.get_mut(&lease) else { return Ok(()) };
+        let Some(held) = self.books.get_mut(&lease) else {
+            return Ok(());
+        };
         let outcome = match why.code() {
             FailCode::Busy => {
                 held.book.on_busy(&request, now);
@@ -595,7 +641,9 @@ impl BuyerNode {
     fn on_delivered(&mut self, from: usize, delivery: &Delivery, net: &mut Net) -> Law {
         if let Some(run) = self.runs.remove(&delivery.request) {
             let wall = net.at(self.at).wall;
-            let Some(held) = self.books.get_mut(&run.lease) else { return Ok(()) };
+            let Some(held) = self.books.get_mut(&run.lease) else {
+                return Ok(());
+            };
             let seen = Seen {
                 input_tokens_max: delivery.input_tokens,
                 output_tokens_max: delivery.output_tokens,
@@ -622,13 +670,18 @@ impl BuyerNode {
         let lease = receipt.lease;
         net.touched.push(lease);
         let (entropy, now) = (net.entropy(), net.at(self.at));
-        let Some(held) = self.books.get_mut(&lease) else { return Ok(()) };
+        let Some(held) = self.books.get_mut(&lease) else {
+            return Ok(());
+        };
         let (worker, before) = (held.worker, held.book.ledger().next_seq());
-        let answer = held.book.on_receipt(receipt, &self.identity, &net.network, &entropy, now);
+        let answer = held
+            .book
+            .on_receipt(receipt, &self.identity, &net.network, &entropy, now);
         let signs = match answer {
             Ok(signs) => signs,
             Err(LedgerError::Equivocation) => {
-                self.reputation.observe(held.book.deal().worker, Outcome::Disputed, now.wall);
+                self.reputation
+                    .observe(held.book.deal().worker, Outcome::Disputed, now.wall);
                 held.book.end();
                 return Ok(());
             }
@@ -645,7 +698,8 @@ impl BuyerNode {
                 self.journal.append(Record::Countersign(sign.clone()));
                 if sign.dispute.is_some() {
                     net.summary.disputes += 1;
-                    self.reputation.observe(held.book.deal().worker, Outcome::Disputed, now.wall);
+                    self.reputation
+                        .observe(held.book.deal().worker, Outcome::Disputed, now.wall);
                 }
                 if sign.dispute.is_none() && held.book.papers().offer.public && held.book.has_ended(now) {
                     let settled = Settled::new(&entry.receipt, sign);
@@ -690,11 +744,17 @@ impl BuyerNode {
         let running: Vec<RequestId> = self
             .runs
             .iter()
-            .filter(|(_, run)| books.get(&run.lease).is_some_and(|held| held.worker == peer && held.dirty))
+            .filter(|(_, run)| {
+                books
+                    .get(&run.lease)
+                    .is_some_and(|held| held.worker == peer && held.dirty)
+            })
             .map(|(request, _)| *request)
             .collect();
         for request in running {
-            let Some(run) = self.runs.get_mut(&request) else { continue };
+            let Some(run) = self.runs.get_mut(&request) else {
+                continue;
+            };
             run.resumes += 1;
             let (lease, resumes) = (run.lease, run.resumes);
             if resumes > RESUMES {
@@ -732,7 +792,9 @@ impl BuyerNode {
         for receipt in receipts {
             self.on_receipt(from, receipt, net)?;
         }
-        let Some(held) = self.books.get_mut(&lease) else { return Ok(()) };
+        let Some(held) = self.books.get_mut(&lease) else {
+            return Ok(());
+        };
         held.book.reconciled();
         net.touched.push(lease);
         let Some(theirs) = theirs else {
@@ -758,7 +820,10 @@ impl BuyerNode {
             Direct::Bid(bid) => self.on_bid(bid, net),
             Direct::Declined(offer, why) => {
                 let node = net.ids[from];
-                let found = self.rounds.iter().find(|(_, round)| round.auction.offer().hash() == offer);
+                let found = self
+                    .rounds
+                    .iter()
+                    .find(|(_, round)| round.auction.offer().hash() == offer);
                 match found.map(|(number, _)| *number) {
                     Some(round) => self.on_event(round, Event::Declined(node, why), net),
                     None => Ok(()),
@@ -830,15 +895,18 @@ impl BuyerNode {
             if let Some(old) = before.get(&lease) {
                 super::laws::books_equal(old.book.ledger(), &kept.ledger)?;
             }
-            self.books.insert(lease, Held {
-                bid: Service {
-                    ttft: kept.papers.bid.ttft,
-                    speed: kept.papers.bid.speed,
+            self.books.insert(
+                lease,
+                Held {
+                    bid: Service {
+                        ttft: kept.papers.bid.ttft,
+                        speed: kept.papers.bid.speed,
+                    },
+                    book: BuyerLease::restore(kept.papers, kept.ledger, kept.used, left, now),
+                    worker,
+                    dirty: true,
                 },
-                book: BuyerLease::restore(kept.papers, kept.ledger, kept.used, left, now),
-                worker,
-                dirty: true,
-            });
+            );
             net.touched.push(lease);
         }
         let peers: BTreeSet<usize> = self.books.values().map(|held| held.worker).collect();
@@ -880,5 +948,7 @@ impl BuyerNode {
 /// Whether a disputed receipt stands at or after `held`: the worker's count never passes it.
 fn has_new_dispute(ledger: &Ledger, held: u32) -> bool {
     let later = ledger.entries().iter().skip(held as usize);
-    later.filter_map(|entry| entry.countersign.as_ref()).any(|sign| sign.dispute.is_none())
+    later
+        .filter_map(|entry| entry.countersign.as_ref())
+        .any(|sign| sign.dispute.is_none())
 }

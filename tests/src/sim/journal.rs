@@ -73,20 +73,32 @@ impl Journal {
                     leases.insert(papers.accept.lease, kept);
                 }
                 Record::Use(lease, request, bounds) => {
-                    let kept = leases.get_mut(lease).ok_or("journal uses a lease that it does not hold")?;
+                    let kept = leases
+                        .get_mut(lease)
+                        .ok_or("journal uses a lease that it does not hold")?;
                     kept.used.push((*request, *bounds));
                 }
                 Record::Void(lease, request) => {
-                    let kept = leases.get_mut(lease).ok_or("journal voids a request of a lease that it does not hold")?;
+                    let kept = leases
+                        .get_mut(lease)
+                        .ok_or("journal voids a request of a lease that it does not hold")?;
                     kept.void.push(*request);
                 }
                 Record::Receipt(receipt) => {
-                    let kept = leases.get_mut(&receipt.lease).ok_or("journal has a receipt and no lease")?;
-                    kept.ledger.file(receipt.clone()).map_err(|error| format!("journal: {error}"))?;
+                    let kept = leases
+                        .get_mut(&receipt.lease)
+                        .ok_or("journal has a receipt and no lease")?;
+                    kept.ledger
+                        .file(receipt.clone())
+                        .map_err(|error| format!("journal: {error}"))?;
                 }
                 Record::Countersign(sign) => {
-                    let kept = leases.get_mut(&sign.lease).ok_or("journal has a countersignature and no lease")?;
-                    kept.ledger.countersign(sign.clone()).map_err(|error| format!("journal: {error}"))?;
+                    let kept = leases
+                        .get_mut(&sign.lease)
+                        .ok_or("journal has a countersignature and no lease")?;
+                    kept.ledger
+                        .countersign(sign.clone())
+                        .map_err(|error| format!("journal: {error}"))?;
                 }
             }
         }

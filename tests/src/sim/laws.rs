@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use infernet_protocol::auction::{JobBid, JobOffer};
+use infernet_protocol::market::Now;
 use infernet_protocol::market::lease::Papers;
 use infernet_protocol::market::worker::Worker;
-use infernet_protocol::market::Now;
 use infernet_protocol::names::EXPOSURE_FACTOR;
 use infernet_protocol::receipt::JobReceipt;
 use infernet_protocol::receipt::ledger::Ledger;
@@ -51,7 +51,9 @@ impl Laws {
 
     fn priced(&self, bid: &Verified<JobBid>) -> Law {
         let cap = self.caps.get(&bid.offer).ok_or("a bid for an offer that nobody made")?;
-        law(bid.price.within(cap), || format!("bid {:?} above the cap {cap:?}", bid.price))?;
+        law(bid.price.within(cap), || {
+            format!("bid {:?} above the cap {cap:?}", bid.price)
+        })?;
         let ads = self.ads.get(&bid.signer()).ok_or("a bid without an ad")?;
         law(ads.iter().any(|ad| bid.price.within(ad)), || {
             format!("bid {:?} above the ads {ads:?}", bid.price)
@@ -62,7 +64,9 @@ impl Laws {
     pub(super) fn accepted(&mut self, papers: &Papers, buyer: usize, worker: usize) -> Law {
         let lease = papers.accept.lease;
         self.priced(&papers.bid)?;
-        law(papers.accept.winner == papers.bid.signer(), || "accept names another winner".to_owned())?;
+        law(papers.accept.winner == papers.bid.signer(), || {
+            "accept names another winner".to_owned()
+        })?;
         self.parties.insert(lease, (buyer, worker));
         match self.accepts.insert(lease, papers.accept.hash()) {
             None => Ok(()),
@@ -79,19 +83,31 @@ impl Laws {
         law(self.accepts.get(&lease) == Some(&papers.accept.hash()), || {
             format!("{lease} opened by an accept that its buyer never signed")
         })?;
-        law(papers.accept.signer() == peer, || format!("{lease} opened by a stranger"))?;
-        law(self.accepted_bids.insert(papers.bid.hash()), || format!("{lease} is the second lease of one bid"))?;
-        law(self.opened.insert(lease, worker).is_none(), || format!("{lease} opened twice"))
+        law(papers.accept.signer() == peer, || {
+            format!("{lease} opened by a stranger")
+        })?;
+        law(self.accepted_bids.insert(papers.bid.hash()), || {
+            format!("{lease} is the second lease of one bid")
+        })?;
+        law(self.opened.insert(lease, worker).is_none(), || {
+            format!("{lease} opened twice")
+        })
     }
 
     /// A worker runs a request.
     pub(super) fn runs(&mut self, papers: &Papers, request: RequestId, worker: NodeId, peer: NodeId) -> Law {
         let lease = papers.accept.lease;
-        law(self.opened.get(&lease) == Some(&worker), || format!("{lease} runs a request and was never opened"))?;
-        law(papers.accept.signer() == peer, || format!("{lease} runs a request of a stranger"))?;
+        law(self.opened.get(&lease) == Some(&worker), || {
+            format!("{lease} runs a request and was never opened")
+        })?;
+        law(papers.accept.signer() == peer, || {
+            format!("{lease} runs a request of a stranger")
+        })?;
         let ran = self.ran.entry(lease).or_default();
         law(ran.insert(request), || format!("{lease} runs a request twice"))?;
-        law(ran.len() <= papers.offer.volume.requests as usize, || format!("{lease} runs more than was offered"))
+        law(ran.len() <= papers.offer.volume.requests as usize, || {
+            format!("{lease} runs more than was offered")
+        })
     }
 
     /// A request whose use a power cut took out of the journal may be counted again.
@@ -104,7 +120,9 @@ impl Laws {
     /// A worker issued a receipt.
     pub(super) fn receipt(&self, receipt: &Verified<JobReceipt>, price: &Price) -> Law {
         let due = price.cost(receipt.step.input_tokens, receipt.step.output_tokens);
-        law(receipt.step.amount <= due, || format!("{} billed above the bid's price", receipt.lease))
+        law(receipt.step.amount <= due, || {
+            format!("{} billed above the bid's price", receipt.lease)
+        })
     }
 
     /// Who made a lease: buyer and worker.
@@ -157,12 +175,16 @@ pub(super) fn books_agree(buyer: &Ledger, worker: &Ledger) -> Law {
         format!("{lease}: the buyer holds a receipt that its worker does not")
     })?;
     for (ours, theirs) in buyer.entries().iter().zip(worker.entries()) {
-        law(ours.receipt == theirs.receipt, || format!("{lease}: two receipts for one place"))?;
+        law(ours.receipt == theirs.receipt, || {
+            format!("{lease}: two receipts for one place")
+        })?;
     }
     for (seq, theirs) in worker.entries().iter().enumerate() {
         if let Some(sign) = &theirs.countersign {
             let ours = buyer.entries().get(seq).and_then(|entry| entry.countersign.as_ref());
-            law(ours == Some(sign), || format!("{lease}: the worker holds another countersignature than its buyer"))?;
+            law(ours == Some(sign), || {
+                format!("{lease}: the worker holds another countersignature than its buyer")
+            })?;
         }
     }
     Ok(())

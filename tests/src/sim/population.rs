@@ -122,7 +122,14 @@ impl Truth {
         }
     }
 
-    pub(super) fn ad(&self, number: usize, identity: &Identity, setup: &Setup, wall: UnixMillis, entropy: &[u8; 32]) -> Verified<CapabilityAd> {
+    pub(super) fn ad(
+        &self,
+        number: usize,
+        identity: &Identity,
+        setup: &Setup,
+        wall: UnixMillis,
+        entropy: &[u8; 32],
+    ) -> Verified<CapabilityAd> {
         let interval = match setup.gossip {
             Gossiping::Mesh { .. } => Millis(30_000),
             Gossiping::Paths { .. } => Millis(20 * 60_000),

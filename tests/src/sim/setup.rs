@@ -140,9 +140,16 @@ pub struct Seeds {
 impl Seeds {
     /// The one seed of `INFERNET_SIM_SEED`; else as many as `INFERNET_SIM_SEEDS` says, or `few`.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the one place where the simulation's settings are read")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where the simulation's settings are read"
+    )]
     pub fn from_environment(few: u64) -> Self {
-        let number = |name| std::env::var(name).ok().and_then(|text: String| text.trim().parse::<u64>().ok());
+        let number = |name| {
+            std::env::var(name)
+                .ok()
+                .and_then(|text: String| text.trim().parse::<u64>().ok())
+        };
         match number(SEED_VARIABLE) {
             Some(first) => Self { first, count: 1 },
             None => Self {

@@ -137,7 +137,10 @@ impl WorkerNode {
     fn on_offer_heard(&mut self, offer: &Verified<JobOffer>, net: &mut Net) -> Law {
         let entropy = net.entropy();
         let held = self.ads_held(net);
-        match self.machine.on_offer(offer, Via::Gossip, held, &entropy, net.at(self.at)) {
+        match self
+            .machine
+            .on_offer(offer, Via::Gossip, held, &entropy, net.at(self.at))
+        {
             Ok(bid) => {
                 net.laws.bid(&bid)?;
                 if offer.invited.contains(&self.node) {
@@ -210,7 +213,10 @@ impl WorkerNode {
         }
         let entropy = net.entropy();
         let held = self.ads_held(net);
-        match self.machine.on_offer(offer, Via::Direct, held, &entropy, net.at(self.at)) {
+        match self
+            .machine
+            .on_offer(offer, Via::Direct, held, &entropy, net.at(self.at))
+        {
             Ok(bid) => {
                 net.laws.bid(&bid)?;
                 self.answer_directly(offer, bid, net);
@@ -307,7 +313,9 @@ impl WorkerNode {
 
     fn advertise(&mut self, net: &mut Net) {
         let entropy = net.entropy();
-        self.ad = self.truth.ad(self.at, &self.identity, &net.setup, net.at(self.at).wall, &entropy);
+        self.ad = self
+            .truth
+            .ad(self.at, &self.identity, &net.setup, net.at(self.at).wall, &entropy);
         self.machine.set_ad(Some(self.ad.clone()));
         self.registry.observe(self.ad.clone(), net.at(self.at).wall);
         net.publish(self.at, Gossip::Ad(self.ad.clone()));
@@ -315,7 +323,9 @@ impl WorkerNode {
     }
 
     fn on_done(&mut self, lease: LeaseId, request: RequestId, net: &mut Net) -> Law {
-        let Some(job) = self.jobs.get_mut(&(lease, request)) else { return Ok(()) };
+        let Some(job) = self.jobs.get_mut(&(lease, request)) else {
+            return Ok(());
+        };
         if job.fails {
             let buyer = job.buyer;
             self.machine.fail(&lease, &request);
@@ -327,12 +337,18 @@ impl WorkerNode {
             return Ok(());
         }
         job.ready = true;
-        if job.lost { Ok(()) } else { self.deliver(lease, request, net) }
+        if job.lost {
+            Ok(())
+        } else {
+            self.deliver(lease, request, net)
+        }
     }
 
     /// Signs and journals the receipt, then sends the answer with it.
     fn deliver(&mut self, lease: LeaseId, request: RequestId, net: &mut Net) -> Law {
-        let Some(job) = self.jobs.get(&(lease, request)) else { return Ok(()) };
+        let Some(job) = self.jobs.get(&(lease, request)) else {
+            return Ok(());
+        };
         let (buyer, service, price) = (job.buyer, job.service, job.papers.bid.price);
         let output_tokens = match self.truth.habit {
             Habit::Overbills => job.tokens * 3,
@@ -360,7 +376,11 @@ impl WorkerNode {
         if let Some(job) = self.jobs.get_mut(&(lease, request)) {
             job.delivery = Some(Rc::clone(&delivery));
             let losses = job.losses;
-            net.timer(self.at, u64::from(RESUME_WITHIN.0), Timer::GiveUp(lease, request, losses));
+            net.timer(
+                self.at,
+                u64::from(RESUME_WITHIN.0),
+                Timer::GiveUp(lease, request, losses),
+            );
         }
         net.direct(self.at, buyer, Direct::Delivered(delivery));
         if self.truth.habit == Habit::Equivocates {
@@ -383,13 +403,19 @@ impl WorkerNode {
         self.journal.append(Record::Receipt(receipt.clone()));
         self.journal.sync();
         net.summary.receipts += 1;
-        let deal = self.machine.lease(lease).map(|lease| lease.deal().price).unwrap_or_default();
+        let deal = self
+            .machine
+            .lease(lease)
+            .map(|lease| lease.deal().price)
+            .unwrap_or_default();
         net.laws.receipt(&receipt, &deal)?;
         Ok(receipt)
     }
 
     fn give_up(&mut self, lease: LeaseId, request: RequestId, losses: u32, net: &mut Net) {
-        let Some(job) = self.jobs.get(&(lease, request)) else { return };
+        let Some(job) = self.jobs.get(&(lease, request)) else {
+            return;
+        };
         if job.losses != losses {
             return;
         }
@@ -426,10 +452,18 @@ impl WorkerNode {
         job.losses += 1;
         if let Some(delivery) = &job.delivery {
             net.direct(self.at, from, Direct::Delivered(Rc::clone(delivery)));
-            net.timer(self.at, u64::from(RESUME_WITHIN.0), Timer::GiveUp(lease, request, job.losses));
+            net.timer(
+                self.at,
+                u64::from(RESUME_WITHIN.0),
+                Timer::GiveUp(lease, request, job.losses),
+            );
             return Ok(());
         }
-        if job.ready { self.deliver(lease, request, net) } else { Ok(()) }
+        if job.ready {
+            self.deliver(lease, request, net)
+        } else {
+            Ok(())
+        }
     }
 
     fn on_countersign(&mut self, from: usize, sign: Verified<Countersign>, net: &mut Net) -> Law {
@@ -457,7 +491,10 @@ impl WorkerNode {
         // What the buyer calls open and we still run: its stream is over for the buyer.
         for open in &theirs.open {
             let key = (lease, open.request);
-            let ours = self.jobs.get(&key).is_some_and(|job| job.buyer == from && job.delivery.is_none());
+            let ours = self
+                .jobs
+                .get(&key)
+                .is_some_and(|job| job.buyer == from && job.delivery.is_none());
             if ours {
                 self.machine.lose(&lease, open.request);
                 self.jobs.remove(&key);

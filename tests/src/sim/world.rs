@@ -246,7 +246,15 @@ impl Net {
             }
             let time = self.now + self.delay(node, *to);
             let parcel = Rc::clone(parcel);
-            self.queue.put(time, Event::Gossip { to: *to, from: node, id, parcel });
+            self.queue.put(
+                time,
+                Event::Gossip {
+                    to: *to,
+                    from: node,
+                    id,
+                    parcel,
+                },
+            );
         }
         self.mesh[node] = neighbours;
     }
@@ -543,9 +551,15 @@ impl World {
                 None => self.buyers[victim - self.workers.len()].crash(power, &mut self.net),
             }
             let consumers = self.workers.len()..nodes;
-            let others = if victim < self.workers.len() { consumers } else { 0..self.workers.len() };
+            let others = if victim < self.workers.len() {
+                consumers
+            } else {
+                0..self.workers.len()
+            };
             for at in others {
-                self.net.queue.put(self.net.now + NOTICE, Event::Lost { at, peer: victim });
+                self.net
+                    .queue
+                    .put(self.net.now + NOTICE, Event::Lost { at, peer: victim });
             }
             let back = self.net.rng.between(500, 6_000);
             self.net.queue.put(self.net.now + back, Event::Restart(victim));
@@ -569,7 +583,9 @@ impl World {
         touched.sort_unstable();
         touched.dedup();
         for lease in &touched {
-            let Some((buyer, worker)) = self.net.laws.parties(lease) else { continue };
+            let Some((buyer, worker)) = self.net.laws.parties(lease) else {
+                continue;
+            };
             let node = &self.workers[worker];
             if self.net.up[worker] {
                 node.check(&self.net)?;
@@ -603,7 +619,11 @@ impl World {
     /// Measures the choice of an auction against the best there was.
     fn evaluate(&mut self) {
         for evaluation in std::mem::take(&mut self.net.evaluations) {
-            let best = self.workers.iter().filter_map(|worker| evaluation.of(worker, None, &self.net)).max();
+            let best = self
+                .workers
+                .iter()
+                .filter_map(|worker| evaluation.of(worker, None, &self.net))
+                .max();
             let winner = &self.workers[evaluation.winner];
             let won = evaluation.of_winner(winner, &self.net);
             let best = best.unwrap_or(won).max(1);

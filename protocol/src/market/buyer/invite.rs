@@ -19,7 +19,10 @@ const EXPLORE: usize = 40;
 
 /// Whether this auction prefers newcomers, so that they can earn a history. Never where all are newcomers, or none.
 pub(super) fn explores(prospects: &BTreeMap<NodeId, Prospect>, entropy: &mut Entropy) -> bool {
-    let known = prospects.values().filter(|prospect| prospect.standing.has_history).count();
+    let known = prospects
+        .values()
+        .filter(|prospect| prospect.standing.has_history)
+        .count();
     let good = prospects
         .values()
         .filter(|prospect| prospect.standing.has_history && prospect.standing.score >= NEWCOMER_SCORE)

@@ -311,7 +311,11 @@ impl BuyerLease {
     /// How far the buyer's book goes, and which requests it holds to be due a receipt, for as much of them as it has.
     #[must_use]
     pub fn reconcile(&mut self) -> Reconcile {
-        let open: Vec<Open> = self.due.iter().filter_map(|request| self.open_request(request)).collect();
+        let open: Vec<Open> = self
+            .due
+            .iter()
+            .filter_map(|request| self.open_request(request))
+            .collect();
         self.named = open.iter().map(|open| open.request).collect();
         Reconcile {
             lease: self.deal().lease,
