@@ -27,6 +27,6 @@ vectors:
 fmt:
     cargo fmt --all
 
-# Makes the demo model anew, which takes hours
-model *arguments:
+# Makes the demo model anew, which takes hours; or another of its commands: just model sample "Hello"
+model *arguments="make-all":
     cargo run --release -p infernet-demo-model -- {{ arguments }}

@@ -25,8 +25,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let level = ["info", "debug", "trace"][usize::from(arguments.verbose.min(2))];
     tracing_subscriber::fmt()
+        // The DHT warns of an empty table, which is what the first node of a network has.
         .with_env_filter(EnvFilter::new(format!(
-            "warn,infernet_bootstrap={level},infernet_swarm={level}"
+            "warn,libp2p_kad=error,infernet_bootstrap={level},infernet_swarm={level}"
         )))
         .with_writer(std::io::stderr)
         .init();

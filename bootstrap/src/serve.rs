@@ -5,8 +5,8 @@ use std::io::Write as _;
 
 use anyhow::{Context as _, Result};
 use infernet_protocol::Identity;
-use infernet_swarm::{Config, Handle};
-use serde_json::json;
+use infernet_swarm::{Config, Handle, Multiaddr};
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -59,20 +59,31 @@ fn configure(arguments: &Arguments, identity: &Identity) -> Config {
     config
 }
 
+/// The ready line: one shape for every program of this project.
+#[derive(Debug, Serialize)]
+struct Ready {
+    event: &'static str,
+    peer_id: String,
+    npub: String,
+    listen: Vec<Multiaddr>,
+    gateway: Option<String>,
+    metrics: Option<String>,
+}
+
 /// Says that the sockets are bound, and at which addresses.
 async fn say_ready(swarm: &Handle, identity: &Identity, metrics: Option<String>, as_json: bool) -> Result<()> {
     let listen = swarm.dialable_addrs().await?;
     let mut out = std::io::stdout().lock();
     if as_json {
-        let line = json!({
-            "event": "ready",
-            "peer_id": swarm.local_peer_id().to_string(),
-            "npub": identity.node().npub(),
-            "listen": listen,
-            "gateway": null,
-            "metrics": metrics,
-        });
-        writeln!(out, "{line}")?;
+        let ready = Ready {
+            event: "ready",
+            peer_id: swarm.local_peer_id().to_string(),
+            npub: identity.node().npub(),
+            listen,
+            gateway: None,
+            metrics,
+        };
+        writeln!(out, "{}", serde_json::to_string(&ready)?)?;
     } else {
         writeln!(out, "peer id  {}", swarm.local_peer_id())?;
         for address in &listen {

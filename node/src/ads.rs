@@ -29,8 +29,9 @@ pub(crate) async fn publish(node: Arc<Node>) {
     loop {
         let heard = match sign(&node) {
             Some(ad) => {
+                let heard = tell(&node, &ad).await;
                 announce(&node, &ad, &mut announced).await;
-                tell(&node, &ad).await
+                heard
             }
             // Nothing to sell, and nothing said before that would have to be withdrawn.
             None => true,

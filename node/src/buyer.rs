@@ -351,7 +351,14 @@ async fn settle(
     line.send(&countersigns(&signs)).await?;
     if signs.iter().any(|sign| sign.dispute.is_some()) {
         node.leases.end(lease);
-        return Err(Failure::Fault("its receipt is disputed".to_owned()));
+    }
+    // A gap that this receipt closed may bring verdicts on others, which say nothing of this one.
+    if let Some(dispute) = signs
+        .iter()
+        .find(|sign| sign.seq == receipt.seq)
+        .and_then(|sign| sign.dispute)
+    {
+        return Err(Failure::Fault(format!("its receipt is disputed ({dispute})")));
     }
     Ok(receipt)
 }

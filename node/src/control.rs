@@ -6,7 +6,6 @@ use std::time::Instant;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use crate::gateway::ServedModel;
 use crate::ipc::{Answer, Control, Refusal};
 use crate::node::Node;
 use crate::service;
@@ -24,7 +23,11 @@ impl Controlled {
     /// Controls `node`.
     #[must_use]
     pub fn new(node: Arc<Node>, gateway: Option<String>) -> Self {
-        Self { node, gateway, began: Instant::now() }
+        Self {
+            node,
+            gateway,
+            began: Instant::now(),
+        }
     }
 }
 
@@ -36,7 +39,10 @@ impl Control for Controlled {
         let peers = node.peers().await.map_err(Refusal::new)?;
         let load = node.load();
         let own = node.ads().into_iter().find(|ad| ad.signer() == node.id());
-        let serves = own.iter().flat_map(|ad| ad.models.iter()).map(|model| model.id.to_string());
+        let serves = own
+            .iter()
+            .flat_map(|ad| ad.models.iter())
+            .map(|model| model.id.to_string());
         Ok(json!({
             "peer_id": node.id().peer_id(),
             "npub": node.id().npub(),
@@ -70,11 +76,17 @@ impl Control for Controlled {
     }
 
     async fn models(&self) -> Answer {
-        Ok(service::served(&self.node).iter().map(model_row).collect())
+        Ok(service::served(&self.node)
+            .iter()
+            .map(crate::gateway::models::model)
+            .collect::<Vec<_>>()
+            .into())
     }
 
     async fn receipts(&self, params: Value) -> Answer {
-        store::answer_receipts(self.node.store(), &params).await.map_err(Refusal)
+        store::answer_receipts(self.node.store(), &params)
+            .await
+            .map_err(Refusal)
     }
 
     async fn export(&self, params: Value) -> Answer {
@@ -85,20 +97,4 @@ impl Control for Controlled {
         self.node.tasks.shut_down();
         Ok(Value::Null)
     }
-}
-
-/// A model as a row of `infernet models`.
-fn model_row(model: &ServedModel) -> Value {
-    json!({
-        "model": model.id.as_str(),
-        "providers": model.providers,
-        "context": model.context,
-        "quantisations": model.quantisations,
-        "features": model.features.names().collect::<Vec<_>>(),
-        "price_input_microusd_per_mtok": model.price.input.0,
-        "price_output_microusd_per_mtok": model.price.output.0,
-        "price_request_microusd": model.price.request.0,
-        "ttft_ms": model.ttft_ms,
-        "tokens_per_second": model.tokens_per_second.map(f32::round),
-    })
 }

@@ -438,6 +438,14 @@ impl Leases {
         unpoisoned(&lease.idle).clear();
     }
 
+    /// Ends every lease.
+    pub(crate) fn end_all(&self) {
+        let live: Vec<_> = unpoisoned(&self.live).values().flatten().cloned().collect();
+        for lease in live {
+            self.end(&lease);
+        }
+    }
+
     /// Lets go of what is over and even; called now and then.
     pub(crate) fn sweep(&self, node: &Node) {
         let mut over = Vec::new();

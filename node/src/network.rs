@@ -101,9 +101,9 @@ pub(crate) async fn sweep(node: Arc<Node>) {
 
 /// Writes down what changed in the reputation table.
 pub(crate) fn keep_reputation(node: &Node) {
-    if let Some(book) = node.market.tick() {
-        if let Err(error) = node.store.append(Record::Reputation(codec::to_vec(&book))) {
-            warn!(%error, "what was learned of others could not be written down");
-        }
+    if let Some(book) = node.market.tick()
+        && let Err(error) = node.store.append(Record::Reputation(codec::to_vec(&book)))
+    {
+        warn!(%error, "what was learned of others could not be written down");
     }
 }

@@ -209,6 +209,11 @@ impl Node {
         self.leases.list()
     }
 
+    /// Ends all leases that it bought; the next request begins with an auction.
+    pub fn drop_leases(&self) {
+        self.leases.end_all();
+    }
+
     /// What it keeps.
     #[must_use]
     pub fn store(&self) -> &Store {

@@ -1,6 +1,8 @@
 //! The market simulated: see `infernet_tests::sim`. A failure prints the command that replays its seed;
 //! `INFERNET_SIM_SEED=7` runs that one, and `INFERNET_SIM_SEEDS=200` as many as the ring `soak` does.
 
+#![expect(clippy::print_stdout, reason = "the measured figures are there to be read")]
+
 use infernet_tests::sim::{Seeds, Setup, Summary, run, run_all};
 
 fn simulate(setup: &Setup, few: u64) -> Summary {

@@ -14,6 +14,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use self::page::Page;
 use self::stage::Stage;
+use super::loopback::failed;
 use super::{Context, Result};
 use crate::buyer::consumer::{Answer, Said, Summary};
 use crate::cli::DemoArgs;
@@ -26,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const DRAIN: Duration = Duration::from_secs(3);
 
 pub(super) fn run(args: &DemoArgs, context: &Context) -> Result {
-    super::foreground::log("warn", context)?;
+    super::foreground::log("error", context)?;
     runtime::executor()?.block_on(async {
         let tasks = Tasks::new();
         let ended = tokio::select! {
@@ -78,7 +79,7 @@ async fn show(args: &DemoArgs, context: &Context, tasks: &Tasks) -> Result {
 }
 
 /// Exports the deal out of the consumer's ledger and checks it as a stranger would.
-async fn check(summary: &Summary, stage: &Stage, page: &mut Page<'_>) -> Result<()> {
+async fn check(summary: &Summary, stage: &Stage<'_>, page: &mut Page<'_>) -> Result<()> {
     let deals = stage.consumer.store().deals(summary.chosen.lease.job).await?;
     let deal = deals
         .first()
@@ -89,10 +90,6 @@ async fn check(summary: &Summary, stage: &Stage, page: &mut Page<'_>) -> Result<
         Err(fault) => return Err(failed(format_args!("the receipt does not hold together: {fault}"))),
     }
     Ok(())
-}
-
-fn failed(why: impl std::fmt::Display) -> Failure {
-    Failure::new(Exit::Failed, why)
 }
 
 /// An event of the demo, for programs.

@@ -1,6 +1,8 @@
 //! `infernet start --foreground` and `infernet gateway`: the node itself, until it is asked to end.
 
 use std::io::IsTerminal as _;
+use std::pin::pin;
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
@@ -19,6 +21,10 @@ const OURS: [&str; 5] = [
     "infernet_engine",
     "infernet_protocol",
 ];
+
+/// What others may say: warnings, but for two that are everyday here. A small network has nobody in its DHT at first,
+/// and a bid goes out both because it was invited and because its offer was heard.
+const QUIET: &str = "warn,libp2p_gossipsub=error,libp2p_kad=error";
 
 /// Runs a node.
 pub(super) fn start(args: &NodeArgs, context: &Context) -> Result {
@@ -44,9 +50,11 @@ fn run(flags: &Overrides, context: &Context) -> Result {
     let home = context.home.lock()?;
     runtime::executor()?.block_on(async {
         let tasks = Tasks::new();
+        // One watch from before the launch to the end, so that no signal falls in between.
+        let mut asked = pin!(runtime::signal());
         let launched = tokio::select! {
             launched = launch(&home, &config, &tasks) => launched,
-            signal = runtime::signal() => return signal.map(exit_of).map_err(Failure::from),
+            signal = &mut asked => return signal.map(exit_of).map_err(Failure::from),
         };
         let launched = match launched {
             Ok(launched) => launched,
@@ -56,7 +64,13 @@ fn run(flags: &Overrides, context: &Context) -> Result {
             }
         };
         say_ready(&launched, &config, context);
-        let ended = until_asked(&tasks).await;
+        let ended = tokio::select! {
+            signal = &mut asked => {
+                tracing::info!("stopping");
+                signal.map(exit_of).map_err(Failure::from)
+            }
+            () = tasks.cancelled() => Ok(Exit::Done),
+        };
         launched.node.stop().await;
         match tasks.failure() {
             Some(why) => Err(Failure::new(Exit::Failed, why)),
@@ -66,18 +80,7 @@ fn run(flags: &Overrides, context: &Context) -> Result {
 }
 
 /// A node that did not come up has this long to put away what it had begun.
-const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
-
-async fn until_asked(tasks: &Tasks) -> Result {
-    tokio::select! {
-        signal = runtime::signal() => {
-            let signal = signal?;
-            tracing::info!(?signal, "stopping");
-            Ok(exit_of(signal))
-        }
-        () = tasks.cancelled() => Ok(Exit::Done),
-    }
-}
+const DRAIN: Duration = Duration::from_secs(5);
 
 fn exit_of(signal: Signal) -> Exit {
     match signal {
@@ -116,7 +119,7 @@ pub(super) fn log(level: &str, context: &Context) -> Result<()> {
     };
     let filter = if level.parse::<tracing::Level>().is_ok() && context.verbose < 2 {
         OURS.iter()
-            .fold("warn".to_owned(), |filter, name| format!("{filter},{name}={level}"))
+            .fold(QUIET.to_owned(), |filter, name| format!("{filter},{name}={level}"))
     } else {
         level.to_owned()
     };

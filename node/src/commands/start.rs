@@ -25,6 +25,8 @@ const LOG_BYTES: u64 = 16 * 1024 * 1024;
 const LINES_SHOWN: usize = 20;
 
 pub(super) fn run(args: &StartArgs, context: &Context) -> Result {
+    // A mistake in the configuration is told here, and not in a log.
+    context.config(&args.node.overrides())?;
     detach(args.node.arguments(), context)
 }
 

@@ -4,7 +4,7 @@
 //! somebody waits for the disk or the index, or until something has lain unsynced for a while.
 
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -318,13 +318,13 @@ impl<'a> Thread<'a> {
     fn run(mut self) {
         loop {
             let work = self.wait();
-            if work.appended > self.durable {
-                if let Err(why) = self.commit(&work) {
-                    tracing::error!("the journal cannot be synced: {why}");
-                    self.shared.lock().broken = Some(why.clone());
-                    self.shared.progress.send_modify(|progress| progress.broken = Some(why));
-                    return;
-                }
+            if work.appended > self.durable
+                && let Err(why) = self.commit(&work)
+            {
+                tracing::error!("the journal cannot be synced: {why}");
+                self.shared.lock().broken = Some(why.clone());
+                self.shared.progress.send_modify(|progress| progress.broken = Some(why));
+                return;
             }
             self.index(&work);
             if work.due {
@@ -453,7 +453,7 @@ impl<'a> Thread<'a> {
     }
 }
 
-fn write_snapshot(path: &PathBuf, record: &Record) -> Result<(), StoreError> {
+fn write_snapshot(path: &Path, record: &Record) -> Result<(), StoreError> {
     let mut writer = codec::Writer::default();
     record.encode(&mut writer);
     let payload = writer.into_bytes();

@@ -27,6 +27,8 @@ pub(super) const HEADER_BYTES: u64 = 16;
 const PREFIX_BYTES: usize = 8;
 /// Largest payload: a lease with three envelopes of full size, and their fields.
 const PAYLOAD_BYTES: usize = 64 * 1024;
+/// Pieces of one segment that are kept after a repair. A segment that needs more of them is on a disk to be replaced.
+const QUARANTINED: u32 = 64;
 /// Read at once when records are replayed; a multiple of the largest record.
 const WINDOW_BYTES: usize = 16 * PAYLOAD_BYTES;
 
@@ -314,14 +316,14 @@ pub(super) fn salvage(directory: &Path, damage: &Damage) -> Result<(PathBuf, Rep
     ))
 }
 
-/// Keeps bytes that are taken out of the journal under the first free name `quarantine/NAME-N`.
+/// Keeps bytes that are taken out of the journal under the first free name `quarantine/NAME-N`. Once all are taken the
+/// last one is written over: the first ones tell more of how it began.
 fn put_aside(directory: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, StoreError> {
     let quarantine = directory.with_file_name("quarantine");
     home::create_directory(&quarantine)?;
-    let free = (0u32..)
-        .map(|n| quarantine.join(format!("{name}-{n}")))
-        .find(|path| !path.exists())
-        .unwrap_or_else(|| quarantine.join(name));
+    let place = |n: u32| quarantine.join(format!("{name}-{n}"));
+    let free = (0..QUARANTINED).map(place).find(|path| !path.exists());
+    let free = free.unwrap_or_else(|| place(QUARANTINED - 1));
     home::write_atomically(&free, bytes)?;
     Ok(free)
 }

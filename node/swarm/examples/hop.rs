@@ -1,12 +1,12 @@
-//! What a request costs on the way to a peer and back: one small frame each way over TCP on loopback, on a substream that
-//! is there already and on a new one, printed as microseconds.
+//! What a hop to a peer costs on loopback: the round trip of one small frame, on a substream that is there already and on
+//! a new one; and how many frames a second many streams carry at once, each frame written by itself or paced.
 //!
 //! `cargo run --release -p infernet-swarm --example hop [ROUNDS]`
 
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use infernet_swarm::{Config, Event, Handle, Multiaddr, PeerId, Role};
+use infernet_swarm::{Config, DirectStream, Event, FrameError, Handle, Multiaddr, PeerId, Role};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,15 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 const ROUNDS: usize = 500;
 const ROUNDS_TO_WARM_UP: usize = 50;
 const REQUEST: &[u8] = &[1; 600];
+
+/// Streams at once, and frames on each, of the throughput table. A frame is the size of a token in its chunk.
+const STREAMS: usize = 32;
+const FRAMES: usize = 5_000;
+const TOKEN: &[u8] = &[2; 200];
+
+/// A first frame that asks for [`FRAMES`] frames in one of two ways; any other is sent back.
+const PLAIN: &[u8] = b"plain";
+const PACED: &[u8] = b"paced";
 
 #[tokio::main(flavor = "current_thread")]
 #[expect(clippy::print_stdout, reason = "the table is what the program is for")]
@@ -39,6 +48,13 @@ async fn main() -> Outcome<()> {
             let at = |percent: usize| times[(times.len() - 1) * percent / 100].as_micros();
             println!("{name:<10} {substream:<18} {:>9} {:>9} {:>9}", at(50), at(90), at(99));
         }
+        for how in [PLAIN, PACED] {
+            let rate = throughput(&buyer, peer, &at, how).await?;
+            println!(
+                "{name:<10} {STREAMS} streams, {:<7} {rate:>9} frames/s",
+                String::from_utf8_lossy(how)
+            );
+        }
     }
     Ok(())
 }
@@ -59,18 +75,60 @@ fn start(tasks: &mut JoinSet<()>, secret: [u8; 32], listen: Option<Multiaddr>) -
         let mut streams = JoinSet::new();
         while let Some(event) = events.recv().await {
             if let Event::Inbound(stream) = event {
-                let (mut reader, mut writer) = stream.split();
-                streams.spawn(async move {
-                    while let Ok(Some(frame)) = reader.next().await {
-                        if writer.send(frame).await.is_err() {
-                            break;
-                        }
-                    }
-                });
+                streams.spawn(answer(stream));
+                while streams.try_join_next().is_some() {}
             }
         }
     });
     Ok(handle)
+}
+
+/// Frames back and forth, or many of them when asked for. An error is the buyer's going away.
+async fn answer(stream: DirectStream) -> Result<(), FrameError> {
+    let (mut reader, mut writer) = stream.split();
+    while let Some(frame) = reader.next().await? {
+        match &*frame {
+            PLAIN => {
+                for _ in 0..FRAMES {
+                    writer.send(TOKEN).await?;
+                }
+            }
+            PACED => {
+                for _ in 0..FRAMES {
+                    writer.send_paced(TOKEN).await?;
+                    // An engine makes one token at a time, and other streams have theirs in between.
+                    tokio::task::yield_now().await;
+                }
+                writer.flush().await?;
+            }
+            _ => writer.send(frame).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Frames a second over all streams together.
+async fn throughput(buyer: &Handle, peer: PeerId, at: &[Multiaddr], how: &[u8]) -> Outcome<usize> {
+    let mut lines = Vec::new();
+    for _ in 0..STREAMS {
+        lines.push(buyer.open(peer, at.to_vec()).await?.split());
+    }
+    let start = Instant::now();
+    let mut takers = JoinSet::new();
+    for (mut reader, mut writer) in lines {
+        writer.send(how).await?;
+        takers.spawn(async move {
+            let mut frames = 0;
+            while frames < FRAMES && matches!(reader.next().await, Ok(Some(_))) {
+                frames += 1;
+            }
+            drop(writer);
+            frames
+        });
+    }
+    let frames: usize = takers.join_all().await.iter().sum();
+    let micros = usize::try_from(start.elapsed().as_micros())?;
+    Ok(frames * 1_000_000 / micros.max(1))
 }
 
 async fn reused(buyer: &Handle, peer: PeerId, at: &[Multiaddr], rounds: usize) -> Outcome<Vec<Duration>> {

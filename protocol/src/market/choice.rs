@@ -154,6 +154,9 @@ pub struct Rule {
     pub volume: Volume,
     /// What is usual.
     pub scale: Scale,
+    /// The reputation below which nobody is chosen; none where nobody who could serve reaches it, since a provider
+    /// that failed before is better than no answer.
+    pub floor: u32,
 }
 
 impl Rule {
@@ -175,7 +178,7 @@ impl Rule {
     /// Whether this signer may be chosen at all. Whom the user named is the user's own affair.
     #[must_use]
     pub fn admits(&self, standing: &Standing, trusted: bool) -> bool {
-        trusted || standing.score >= floor(self.policy)
+        trusted || standing.score >= self.floor
     }
 }
 
@@ -285,6 +288,7 @@ mod tests {
             policy,
             volume: VOLUME,
             scale: Scale::of(claims.iter().map(|claim| (claim, &standing)), &VOLUME),
+            floor: floor(policy),
         }
     }
 
@@ -347,6 +351,7 @@ mod tests {
             policy: Policy::Cheapest,
             volume: VOLUME,
             scale: Scale::of(std::iter::once((&free, &standing)), &VOLUME),
+            floor: floor(Policy::Cheapest),
         };
         assert_eq!(rule.utility(&free, &standing, false), WHOLE);
         assert_eq!(rule.utility(&claim(1, 50_000), &standing, false), 0);

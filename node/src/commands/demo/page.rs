@@ -74,7 +74,7 @@ impl<'a> Page<'a> {
             .line(format_args!("  {dot} {role:<11} {peer}  {at:<16} {does}"));
     }
 
-    pub(super) fn question(&mut self, prompt: &str, stage: &Stage) {
+    pub(super) fn question(&mut self, prompt: &str, stage: &Stage<'_>) {
         self.asked = Instant::now();
         if self.out.is_json() {
             return self.out.json(&event(
@@ -86,7 +86,7 @@ impl<'a> Page<'a> {
         self.out.line(format_args!("  {prompt}"));
     }
 
-    pub(super) fn happening(&mut self, happening: &Happening, stage: &Stage) {
+    pub(super) fn happening(&mut self, happening: &Happening, stage: &Stage<'_>) {
         match happening {
             Happening::Offered(offer) => {
                 if self.out.is_json() {

@@ -7,17 +7,14 @@ use bytes::Bytes;
 use infernet_inference::{Backend, Endpoint, Request};
 use infernet_protocol::auction::Policy;
 use infernet_protocol::{ModelId, Network, NodeId, Price};
-use infernet_swarm::Multiaddr;
 use serde_json::json;
 
+use super::super::loopback::{Loopback, failed, free};
+use super::Result;
 use super::page::Page;
-use super::{Result, failed};
 use crate::cli::DemoArgs;
-use crate::home::Home;
-use crate::identity;
-use crate::node::{Node, Selling, Settings};
+use crate::node::Node;
 use crate::runtime::Tasks;
-use crate::store::Store;
 
 /// Providers in the demo.
 pub(super) const PROVIDERS: usize = 2;
@@ -30,32 +27,21 @@ const TEMPERATURE: f32 = 0.7;
 
 /// Who is on stage.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(super) struct Stage<'a> {
     pub(super) consumer: Arc<Node>,
     pub(super) model: ModelId,
-    bootstrap: NodeId,
     providers: Vec<Arc<Node>>,
-    network: Network,
-    /// Gone with the stage.
-    _homes: Vec<Home>,
+    loopback: Loopback<'a>,
 }
 
-impl Stage {
-    pub(super) async fn set(tasks: &Tasks, page: &mut Page<'_>) -> Result<Self> {
-        let network = Network::new("demo").map_err(failed)?;
-        let (bootstrap, at) = bootstrap(&network, tasks).await?;
-        page.node("bootstrap", &bootstrap, &at, "DHT, gossip, relay");
+impl<'a> Stage<'a> {
+    pub(super) async fn set(tasks: &'a Tasks, page: &mut Page<'_>) -> Result<Self> {
+        let mut loopback = Loopback::new("demo", tasks).await?;
+        page.node("bootstrap", &loopback.bootstrap, &loopback.at, "DHT, gossip, relay");
         let (backends, model) = tokio::task::spawn_blocking(engines).await.map_err(failed)??;
-        let (mut providers, mut homes) = (Vec::new(), Vec::new());
+        let mut providers = Vec::new();
         for (name, backend) in ["provider A", "provider B"].into_iter().zip(backends) {
-            let selling = Selling {
-                backends: vec![backend],
-                price: Price::FREE,
-                slots: Some(SLOTS),
-                stranger_slots: SLOTS,
-                public: true,
-            };
-            let node = node(&network, &at, Some(selling), tasks, &mut homes).await?;
+            let node = loopback.node(Some(free(backend, SLOTS))).await?;
             let listen = node.listening().await.map_err(failed)?;
             page.node(
                 name,
@@ -65,7 +51,7 @@ impl Stage {
             );
             providers.push(node);
         }
-        let consumer = node(&network, &at, None, tasks, &mut homes).await?;
+        let consumer = loopback.node(None).await?;
         page.node(
             "consumer",
             &consumer.id(),
@@ -75,15 +61,13 @@ impl Stage {
         Ok(Self {
             consumer,
             model,
-            bootstrap,
             providers,
-            network,
-            _homes: homes,
+            loopback,
         })
     }
 
     pub(super) fn network(&self) -> &Network {
-        &self.network
+        &self.loopback.network
     }
 
     /// What a node is called on the page.
@@ -92,7 +76,7 @@ impl Stage {
         match provider {
             Some(place) => format!("provider {}", ["A", "B"][place]),
             None if self.consumer.id() == *node => "consumer".to_owned(),
-            None if self.bootstrap == *node => "bootstrap".to_owned(),
+            None if self.loopback.bootstrap == *node => "bootstrap".to_owned(),
             None => node.short(),
         }
     }
@@ -126,52 +110,6 @@ impl Stage {
             deadline: Instant::now() + DEADLINE,
         })
     }
-}
-
-fn loopback() -> Result<Vec<Multiaddr>> {
-    ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"]
-        .into_iter()
-        .map(|address| address.parse().map_err(failed))
-        .collect()
-}
-
-async fn bootstrap(network: &Network, tasks: &Tasks) -> Result<(NodeId, Vec<Multiaddr>)> {
-    let identity = identity::random();
-    let mut config = infernet_bootstrap::config(&identity, network);
-    config.listen = loopback()?;
-    let (swarm, events, event_loop) = infernet_swarm::new(config).map_err(failed)?;
-    tasks.spawn("bootstrap swarm", event_loop.run(tasks.token()));
-    tasks.spawn_until_cancelled(
-        "bootstrap",
-        infernet_bootstrap::forward(network.clone(), events, swarm.clone()),
-    );
-    Ok((identity.node(), swarm.dialable_addrs().await.map_err(failed)?))
-}
-
-async fn node(
-    network: &Network,
-    bootstrap: &[Multiaddr],
-    selling: Option<Selling>,
-    tasks: &Tasks,
-    homes: &mut Vec<Home>,
-) -> Result<Arc<Node>> {
-    let home = Home::temporary()?;
-    homes.push(home.clone());
-    let (store, recovered) = Store::open(&home.lock()?, network)?;
-    let settings = Settings {
-        identity: identity::random(),
-        network: network.clone(),
-        listen: loopback()?,
-        bootstrap: bootstrap.to_vec(),
-        external: Vec::new(),
-        mdns: false,
-        upnp: false,
-        advertise: true,
-        selling,
-    };
-    Node::start(settings, store, recovered, tasks.clone())
-        .await
-        .map_err(failed)
 }
 
 /// One engine for each provider, and what their model is called.

@@ -45,15 +45,24 @@ pub(crate) struct Turn {
 
 impl Turn {
     pub(crate) fn system(text: impl Into<String>) -> Self {
-        Self { role: Role::System, text: text.into() }
+        Self {
+            role: Role::System,
+            text: text.into(),
+        }
     }
 
     pub(crate) fn user(text: impl Into<String>) -> Self {
-        Self { role: Role::User, text: text.into() }
+        Self {
+            role: Role::User,
+            text: text.into(),
+        }
     }
 
     pub(crate) fn assistant(text: impl Into<String>) -> Self {
-        Self { role: Role::Assistant, text: text.into() }
+        Self {
+            role: Role::Assistant,
+            text: text.into(),
+        }
     }
 
     /// The turn up to where its text begins.
@@ -64,8 +73,10 @@ impl Turn {
 
 /// The text of `turns` as the chat template writes it, ready for an answer.
 pub(crate) fn prompt(turns: &[Turn]) -> String {
-    let mut text: String =
-        turns.iter().map(|turn| format!("{}{}{TURN_END}\n", Turn::opening(turn.role), turn.text)).collect();
+    let mut text: String = turns
+        .iter()
+        .map(|turn| format!("{}{}{TURN_END}\n", Turn::opening(turn.role), turn.text))
+        .collect();
     text.push_str(&Turn::opening(Role::Assistant));
     text
 }

@@ -32,7 +32,9 @@ const TOKEN_CONTROL: i32 = 3;
 pub(crate) fn write(weights: &HashMap<String, Tensor>, vocabulary: &Tokenizer, path: &Path) -> Result<u64> {
     let mut tensors = Vec::new();
     for parameter in shape::parameters() {
-        let weight = weights.get(&parameter.name).with_context(|| format!("no weight named `{}`", parameter.name))?;
+        let weight = weights
+            .get(&parameter.name)
+            .with_context(|| format!("no weight named `{}`", parameter.name))?;
         let (weight, dtype) = match parameter.role {
             Role::Embedding => (weight.clone(), GgmlDType::Q8_0),
             Role::Linear => (weight.t()?.contiguous()?, GgmlDType::Q8_0),
@@ -41,7 +43,11 @@ pub(crate) fn write(weights: &HashMap<String, Tensor>, vocabulary: &Tokenizer, p
         tensors.push((parameter.name, QTensor::quantize(&weight, dtype)?));
     }
     let size = write_file(&metadata(vocabulary)?, &tensors, path)?;
-    ensure!(size <= MAX_FILE, "{} is {size} bytes, more than the {MAX_FILE} allowed", path.display());
+    ensure!(
+        size <= MAX_FILE,
+        "{} is {size} bytes, more than the {MAX_FILE} allowed",
+        path.display()
+    );
     Ok(size)
 }
 
@@ -55,7 +61,9 @@ pub(crate) fn dequantize(from: &Path, to: &Path) -> Result<u64> {
     names.sort();
     let mut tensors = Vec::new();
     for name in names {
-        let full = content.tensor(&mut file, &name, &Device::Cpu)?.dequantize(&Device::Cpu)?;
+        let full = content
+            .tensor(&mut file, &name, &Device::Cpu)?
+            .dequantize(&Device::Cpu)?;
         tensors.push((name, QTensor::quantize(&full, GgmlDType::F32)?));
     }
     let metadata: Vec<_> = metadata.into_iter().collect();
@@ -78,17 +86,35 @@ fn metadata(vocabulary: &Tokenizer) -> Result<Vec<(String, Value)>> {
     let number = |n: usize| u32::try_from(n).map(Value::U32);
     let text = |s: &str| Value::String(s.into());
     let strings = |list: Vec<String>| Value::Array(list.into_iter().map(Value::String).collect());
-    let special = |n: usize| vocabulary.token_to_id(SPECIALS[n]).map(Value::U32).context("a special token is missing");
+    let special = |n: usize| {
+        vocabulary
+            .token_to_id(SPECIALS[n])
+            .map(Value::U32)
+            .context("a special token is missing")
+    };
     let (tokens, merges) = tokenizer::lists(vocabulary)?;
-    ensure!(tokens.len() == shape::VOCABULARY, "the tokenizer has {} tokens", tokens.len());
+    ensure!(
+        tokens.len() == shape::VOCABULARY,
+        "the tokenizer has {} tokens",
+        tokens.len()
+    );
     let types = tokens
         .iter()
-        .map(|t| Value::I32(if SPECIALS.contains(&t.as_str()) { TOKEN_CONTROL } else { TOKEN_NORMAL }))
+        .map(|t| {
+            Value::I32(if SPECIALS.contains(&t.as_str()) {
+                TOKEN_CONTROL
+            } else {
+                TOKEN_NORMAL
+            })
+        })
         .collect();
     let entries = [
         ("general.architecture", text("llama")),
         ("general.name", text("infernet-demo")),
-        ("general.description", text("A very small model for demos and tests: short stories and small answers")),
+        (
+            "general.description",
+            text("A very small model for demos and tests: short stories and small answers"),
+        ),
         ("general.license", text("mit")),
         ("general.file_type", Value::U32(FILE_TYPE_Q8_0)),
         ("general.quantization_version", Value::U32(2)),
@@ -98,7 +124,10 @@ fn metadata(vocabulary: &Tokenizer) -> Result<Vec<(String, Value)>> {
         ("llama.feed_forward_length", number(shape::FEED_FORWARD)?),
         ("llama.attention.head_count", number(shape::HEADS)?),
         ("llama.attention.head_count_kv", number(shape::HEADS)?),
-        ("llama.attention.layer_norm_rms_epsilon", Value::F32(shape::NORM_EPSILON)),
+        (
+            "llama.attention.layer_norm_rms_epsilon",
+            Value::F32(shape::NORM_EPSILON),
+        ),
         ("llama.rope.dimension_count", number(shape::HEAD)?),
         ("llama.rope.freq_base", Value::F32(shape::ROPE_BASE)),
         ("llama.vocab_size", number(shape::VOCABULARY)?),
@@ -115,5 +144,8 @@ fn metadata(vocabulary: &Tokenizer) -> Result<Vec<(String, Value)>> {
         ("tokenizer.ggml.add_space_prefix", Value::Bool(false)),
         ("tokenizer.chat_template", text(TEMPLATE)),
     ];
-    Ok(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    Ok(entries
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect())
 }

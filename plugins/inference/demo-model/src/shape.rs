@@ -44,8 +44,16 @@ pub(crate) struct Parameter {
 
 /// Every parameter in file order.
 pub(crate) fn parameters() -> Vec<Parameter> {
-    let parameter = |name: String, role, dims: &[usize]| Parameter { name, role, dims: dims.to_vec() };
-    let mut all = vec![parameter("token_embd.weight".into(), Role::Embedding, &[VOCABULARY, WIDTH])];
+    let parameter = |name: String, role, dims: &[usize]| Parameter {
+        name,
+        role,
+        dims: dims.to_vec(),
+    };
+    let mut all = vec![parameter(
+        "token_embd.weight".into(),
+        Role::Embedding,
+        &[VOCABULARY, WIDTH],
+    )];
     for block in 0..BLOCKS {
         let name = |part: &str| format!("blk.{block}.{part}.weight");
         all.push(parameter(name("attn_norm"), Role::Norm, &[WIDTH]));

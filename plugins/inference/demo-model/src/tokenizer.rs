@@ -30,21 +30,32 @@ pub(crate) fn train(texts: &[String]) -> Result<Tokenizer> {
         ByteLevel,
     >::new(BPE::default());
     words.with_pre_tokenizer(Some(byte_level()));
-    words.train(&mut trainer, texts.iter()).map_err(|error| anyhow!("cannot train the tokenizer: {error}"))?;
+    words
+        .train(&mut trainer, texts.iter())
+        .map_err(|error| anyhow!("cannot train the tokenizer: {error}"))?;
     let model = words.get_model().clone();
-    ensure!(model.get_vocab_size() == VOCABULARY, "the corpus is too small for {VOCABULARY} tokens");
+    ensure!(
+        model.get_vocab_size() == VOCABULARY,
+        "the corpus is too small for {VOCABULARY} tokens"
+    );
     finish(model)
 }
 
 /// Reads a tokenizer that [`save`] wrote.
 pub(crate) fn load(path: &Path) -> Result<Tokenizer> {
-    Tokenizer::from_file(path)
-        .map_err(|error| anyhow!("cannot read the tokenizer {}: {error}; run `demo-model tokenizer`", path.display()))
+    Tokenizer::from_file(path).map_err(|error| {
+        anyhow!(
+            "cannot read the tokenizer {}: {error}; run `demo-model tokenizer`",
+            path.display()
+        )
+    })
 }
 
 /// Writes `tokenizer` as JSON.
 pub(crate) fn save(tokenizer: &Tokenizer, path: &Path) -> Result<()> {
-    tokenizer.save(path, false).map_err(|error| anyhow!("cannot write the tokenizer {}: {error}", path.display()))
+    tokenizer
+        .save(path, false)
+        .map_err(|error| anyhow!("cannot write the tokenizer {}: {error}", path.display()))
 }
 
 /// The tokenizer that a GGUF file carries as a list of tokens and a list of merges.
@@ -52,7 +63,12 @@ pub(crate) fn from_lists(tokens: &[String], merges: &[String]) -> Result<Tokeniz
     let vocabulary: Vocab = tokens.iter().cloned().zip(0..).collect();
     let merges = merges
         .iter()
-        .map(|merge| merge.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())).context("a merge has no space"))
+        .map(|merge| {
+            merge
+                .split_once(' ')
+                .map(|(a, b)| (a.to_owned(), b.to_owned()))
+                .context("a merge has no space")
+        })
         .collect::<Result<Vec<_>>>()?;
     let model = BPE::builder()
         .vocab_and_merges(vocabulary, merges)
@@ -63,13 +79,17 @@ pub(crate) fn from_lists(tokens: &[String], merges: &[String]) -> Result<Tokeniz
 
 /// Token ids of `text`, where special tokens written out count as such.
 pub(crate) fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-    let encoding = tokenizer.encode_fast(text, false).map_err(|error| anyhow!("cannot tokenize: {error}"))?;
+    let encoding = tokenizer
+        .encode_fast(text, false)
+        .map_err(|error| anyhow!("cannot tokenize: {error}"))?;
     Ok(encoding.get_ids().to_vec())
 }
 
 /// Text of `tokens`, without the special ones.
 pub(crate) fn decode(tokenizer: &Tokenizer, tokens: &[u32]) -> Result<String> {
-    tokenizer.decode(tokens, true).map_err(|error| anyhow!("cannot decode: {error}"))
+    tokenizer
+        .decode(tokens, true)
+        .map_err(|error| anyhow!("cannot decode: {error}"))
 }
 
 /// Tokens in the order of their ids, and merges as `"a b"` in the order of their rank: what a GGUF file stores.
@@ -77,7 +97,9 @@ pub(crate) fn lists(tokenizer: &Tokenizer) -> Result<(Vec<String>, Vec<String>)>
     let mut tokens: Vec<(String, u32)> = tokenizer.get_vocab(true).into_iter().collect();
     tokens.sort_by_key(|&(_, id)| id);
     let json = serde_json::to_value(tokenizer)?;
-    let merges = json["model"]["merges"].as_array().context("the tokenizer has no merges")?;
+    let merges = json["model"]["merges"]
+        .as_array()
+        .context("the tokenizer has no merges")?;
     let merges = merges
         .iter()
         .map(|merge| match (merge[0].as_str(), merge[1].as_str()) {
@@ -94,13 +116,18 @@ fn byte_level() -> ByteLevel {
 }
 
 fn special_tokens() -> Vec<AddedToken> {
-    SPECIALS.iter().map(|special| AddedToken::from(*special, true)).collect()
+    SPECIALS
+        .iter()
+        .map(|special| AddedToken::from(*special, true))
+        .collect()
 }
 
 fn finish(model: BPE) -> Result<Tokenizer> {
     let mut tokenizer = Tokenizer::new(model);
     tokenizer.with_pre_tokenizer(Some(byte_level()));
     tokenizer.with_decoder(Some(byte_level()));
-    tokenizer.add_special_tokens(special_tokens()).map_err(|error| anyhow!("cannot add special tokens: {error}"))?;
+    tokenizer
+        .add_special_tokens(special_tokens())
+        .map_err(|error| anyhow!("cannot add special tokens: {error}"))?;
     Ok(tokenizer)
 }

@@ -6,7 +6,7 @@ use super::{ROUND_TRIP_UNKNOWN, View, Want};
 use crate::capability::{Address, CapabilityAd, ModelAd};
 use crate::ids::{Digest, ModelId, NodeId};
 use crate::market::Now;
-use crate::market::choice::{Claim, Rule, Scale};
+use crate::market::choice::{Claim, Rule, Scale, floor};
 use crate::market::fit::{Unfit, fit};
 use crate::reputation::Standing;
 use crate::units::Price;
@@ -71,7 +71,8 @@ pub(super) fn find(
         missing.near = near(want, view, now);
         return Err(Box::new(missing));
     }
-    let rule = Rule {
+    let mut rule = Rule {
+        floor: floor(want.policy),
         policy: want.policy,
         volume: want.volume,
         scale: Scale::of(
@@ -79,6 +80,12 @@ pub(super) fn find(
             &want.volume,
         ),
     };
+    if !prospects
+        .values()
+        .any(|prospect| rule.admits(&prospect.standing, prospect.trusted))
+    {
+        rule.floor = 0;
+    }
     for prospect in prospects.values_mut() {
         prospect.promised = rule.utility(&prospect.claim, &prospect.standing, prospect.trusted);
     }

@@ -34,14 +34,27 @@ impl Hero {
 }
 
 const fn he(noun: &'static str, plural: &'static str, name: &'static str, realm: Realm) -> Hero {
-    Hero { noun, plural, name, she: false, realm }
+    Hero {
+        noun,
+        plural,
+        name,
+        she: false,
+        realm,
+    }
 }
 
 const fn she(noun: &'static str, plural: &'static str, name: &'static str, realm: Realm) -> Hero {
-    Hero { noun, plural, name, she: true, realm }
+    Hero {
+        noun,
+        plural,
+        name,
+        she: true,
+        realm,
+    }
 }
 
 /// Everybody.
+#[rustfmt::skip] // a table: one thing on a line
 pub(crate) const CAST: &[Hero] = &[
     he("fox", "foxes", "Finn", Realm::Wood),
     she("owl", "owls", "Olive", Realm::Wood),
@@ -122,6 +135,7 @@ pub(crate) const CAST: &[Hero] = &[
 ];
 
 /// How somebody can be; each goes with every hero.
+#[rustfmt::skip] // a table: one thing on a line
 pub(crate) const TRAITS: &[&str] = &[
     "little", "small", "brave", "clever", "kind", "shy", "curious", "cheerful", "gentle", "young", "busy", "sleepy",
     "playful", "quiet", "funny", "lonely", "hungry", "happy",
@@ -131,32 +145,59 @@ pub(crate) const TRAITS: &[&str] = &[
 pub(crate) fn homes(realm: Realm) -> &'static [&'static str] {
     match realm {
         Realm::Wood => &[
-            "in a quiet forest", "at the edge of a green wood", "under an old oak tree", "in a forest full of tall trees",
+            "in a quiet forest",
+            "at the edge of a green wood",
+            "under an old oak tree",
+            "in a forest full of tall trees",
             "near a little stream in the woods",
         ],
         Realm::Garden => &[
-            "in a sunny garden", "behind an old stone wall", "under a rose bush", "in a garden full of flowers",
+            "in a sunny garden",
+            "behind an old stone wall",
+            "under a rose bush",
+            "in a garden full of flowers",
             "near a little red gate",
         ],
         Realm::House => &[
-            "in a small white house", "in a house by the river", "in a cosy house on a hill",
+            "in a small white house",
+            "in a house by the river",
+            "in a cosy house on a hill",
             "in a little house with a blue door",
         ],
         Realm::Farm => &[
-            "on a small farm", "on a farm at the foot of a hill", "in a red barn", "on a farm with a big apple tree",
+            "on a small farm",
+            "on a farm at the foot of a hill",
+            "in a red barn",
+            "on a farm with a big apple tree",
         ],
         Realm::Pond => &[
-            "by a clear blue lake", "near a quiet pond", "by a pond full of water lilies", "on the bank of a slow river",
+            "by a clear blue lake",
+            "near a quiet pond",
+            "by a pond full of water lilies",
+            "on the bank of a slow river",
         ],
         Realm::Sea => &[
-            "in the deep blue sea", "near a bright coral reef", "in a warm and sunny bay", "beside a little island in the sea",
+            "in the deep blue sea",
+            "near a bright coral reef",
+            "in a warm and sunny bay",
+            "beside a little island in the sea",
         ],
         Realm::Plain => &[
-            "in a warm green land", "near a wide river", "under the hot sun, far away", "in a land of tall grass",
+            "in a warm green land",
+            "near a wide river",
+            "under the hot sun, far away",
+            "in a land of tall grass",
         ],
-        Realm::Snow => &["in a land of ice and snow", "on a white and windy shore", "far away in the cold north"],
+        Realm::Snow => &[
+            "in a land of ice and snow",
+            "on a white and windy shore",
+            "far away in the cold north",
+        ],
         Realm::Folk => &[
-            "in a land far away", "in a small village", "near a tall mountain", "in a village by the sea",
+            "in a land far away",
+            "in a small village",
+            "near a tall mountain",
+            "in a village by the sea",
             "at the edge of a big town",
         ],
     }

@@ -46,11 +46,4 @@ impl Dice {
         }
         weights.len() - 1
     }
-
-    /// Puts `list` in random order.
-    pub(crate) fn shuffle<T>(&mut self, list: &mut [T]) {
-        for last in (1..list.len()).rev() {
-            list.swap(last, self.below(last + 1));
-        }
-    }
 }

@@ -23,6 +23,7 @@ pub(crate) struct Plot {
 }
 
 /// Plots for every hero who does not live in the sea.
+#[rustfmt::skip] // a table: one thing on a line
 pub(crate) const LAND: &[Plot] = &[
     Plot {
         themes: &["asking for help", "a lost thing", "friendship"],
@@ -97,7 +98,7 @@ pub(crate) const LAND: &[Plot] = &[
     },
     Plot {
         themes: &["kindness", "a race", "winning"],
-        slots: &[("prize", &["a basket of apples", "a golden cup", "a big cake", "a crown of flowers"])],
+        slots: &[("prize", &["a basket of apples", "a big cake", "a jar of honey", "a bag of nuts"])],
         start: &["{He} was fast, and {he} wanted to win the great race.", "The prize was {prize}."],
         trouble: &[
             "On the day of the race, [everybody came to look|the sun was shining|all the neighbours came].",
@@ -114,7 +115,7 @@ pub(crate) const LAND: &[Plot] = &[
         end: &[
             "They came in last, but [everybody clapped and cheered|nobody laughed at them].",
             "\"You did not win the race,\" said {friend}, \"but you won a friend.\"",
-            "[And the winner shared {prize} with them all.|{Name} smiled all the way home.]",
+            "[And the winner shared the prize with them all.|{Name} smiled all the way home.]",
         ],
         lessons: &["Being kind is better than being first.", "A good heart wins more than fast feet.", "It is better to help than to win."],
     },
@@ -133,7 +134,7 @@ pub(crate) const LAND: &[Plot] = &[
             "Then {meet} sat down next to {him}.",
             "\"[When I was young, I could not {skill} at all|Nobody can {skill} on the first day|I had to try a hundred times],\" said {friend}.",
             "\"[Try a little every day|Go slowly, and do not stop|Do it once more, just for fun].\"",
-            "So {name} tried again [every morning|day after day|again and again].",
+            "So {name} tried [every morning|day after day|again and again].",
         ],
         end: &[
             "And one [fine day|sunny morning], {he} could {skill} at last!",
@@ -256,7 +257,7 @@ pub(crate) const LAND: &[Plot] = &[
     },
     Plot {
         themes: &["working together", "building a bridge", "teamwork"],
-        slots: &[("side", &["sweet berries", "good grass", "many flowers", "warm sun"])],
+        slots: &[("side", &["sweet berries", "good grass", "green meadows", "many flowers"])],
         start: &["On the other side of the river there were {side}, and {he} went there every day."],
         trouble: &[
             "One spring, the water was high, and it took the old bridge away.",

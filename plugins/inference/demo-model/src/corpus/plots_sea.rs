@@ -3,6 +3,7 @@
 use super::plots::Plot;
 
 /// Plots for heroes who live in the sea.
+#[rustfmt::skip] // a table: one thing on a line
 pub(crate) const SEA: &[Plot] = &[
     Plot {
         themes: &["asking for help", "a lost thing", "friendship"],
@@ -31,7 +32,7 @@ pub(crate) const SEA: &[Plot] = &[
     },
     Plot {
         themes: &["courage", "the dark", "being brave", "bedtime"],
-        slots: &[("wonder", &["a thousand little lights", "shining fish like stars", "a garden of bright corals"])],
+        slots: &[("wonder", &["There were a thousand little lights", "There were fish that shone like stars", "There was a garden of bright corals"])],
         start: &["{He} liked the bright water near the top, but {he} was afraid of the deep and the dark."],
         trouble: &[
             "\"[Down there it is black and cold|I will never go down there],\" {he} said.",
@@ -45,7 +46,7 @@ pub(crate) const SEA: &[Plot] = &[
         ],
         end: &[
             "\"Thank you,\" said {friend}. \"Now turn around and look!\"",
-            "{Name} turned around. There was {wonder}.",
+            "{Name} turned around. {wonder}.",
             "\"[The dark is beautiful|I did not know that],\" said {name}, and {he} was never afraid of it again.",
         ],
         lessons: &["Being brave means taking one small step.", "The dark is full of lovely things.", "You are braver than you think."],
@@ -95,7 +96,7 @@ pub(crate) const SEA: &[Plot] = &[
     },
     Plot {
         themes: &["trying again", "learning", "not giving up"],
-        slots: &[("skill", &["jump over the waves", "sing like a whale", "swim in circles", "blow big bubbles"])],
+        slots: &[("skill", &["jump over the waves", "sing a long song", "swim in circles", "blow big bubbles"])],
         start: &["There was one thing {he} wanted to do, and that was to {skill}."],
         trouble: &[
             "{He} tried on Monday, but it did not go well.",
@@ -105,7 +106,7 @@ pub(crate) const SEA: &[Plot] = &[
         turn: &[
             "Then {meet} came to {him}.",
             "\"[Nobody can {skill} on the first day|I had to try a hundred times],\" said {friend}. \"[Try a little every day|Do not stop now].\"",
-            "So {name} tried again [every morning|again and again].",
+            "So {name} tried [every morning|day after day|again and again].",
         ],
         end: &[
             "And one sunny day, {he} could {skill} at last!",

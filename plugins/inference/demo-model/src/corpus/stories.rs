@@ -15,12 +15,16 @@ pub(crate) struct Wish {
     pub(crate) temper: Option<&'static str>,
     /// A theme of the plot.
     pub(crate) theme: Option<&'static str>,
+    /// Another name than the hero's own, and whether it is a girl's.
+    pub(crate) called: Option<(&'static str, bool)>,
 }
 
 /// A story, and what can be asked about it.
 #[derive(Debug, Clone)]
 pub(crate) struct Story {
     pub(crate) text: String,
+    /// What the hero is called.
+    pub(crate) name: &'static str,
     pub(crate) hero: &'static Hero,
     pub(crate) friend: &'static Hero,
     pub(crate) lesson: &'static str,
@@ -52,14 +56,26 @@ pub(crate) fn story(wish: Wish, dice: &mut Dice) -> Story {
     let friend = wish.friend.unwrap_or_else(|| companion(hero, dice));
     let plot = plot(hero.swims() && friend.swims(), wish.theme, dice);
     let lesson = dice.pick(plot.lessons);
-    let bindings = bindings(hero, friend, wish.temper, plot, lesson, dice);
+    let (name, she) = wish.called.unwrap_or((hero.name, hero.she));
+    let hero_as_told = Hero { name, she, ..*hero };
+    let bindings = bindings(&hero_as_told, friend, wish.temper, plot, lesson, dice);
 
-    let mut paragraphs = vec![paragraph(&[&[dice.pick(OPENINGS)], plot.start].concat(), &bindings, dice)];
+    let mut paragraphs = vec![paragraph(
+        &[&[dice.pick(OPENINGS)], plot.start].concat(),
+        &bindings,
+        dice,
+    )];
     for part in [plot.trouble, plot.turn, plot.end] {
         paragraphs.push(paragraph(part, &bindings, dice));
     }
     paragraphs.push(expand(dice.pick(LESSONS), &bindings, dice));
-    Story { text: paragraphs.join("\n\n"), hero, friend, lesson }
+    Story {
+        text: paragraphs.join("\n\n"),
+        name,
+        hero,
+        friend,
+        lesson,
+    }
 }
 
 /// Somebody else for `hero` to meet, from the sea if the hero lives there and from land if not.
@@ -75,8 +91,15 @@ fn companion(hero: &Hero, dice: &mut Dice) -> &'static Hero {
 
 fn plot(sea: bool, theme: Option<&str>, dice: &mut Dice) -> &'static Plot {
     let plots = if sea { SEA } else { LAND };
-    let fitting: Vec<_> = plots.iter().filter(|plot| theme.is_none_or(|theme| plot.themes.contains(&theme))).collect();
-    if fitting.is_empty() { dice.pick_ref(plots) } else { dice.pick(&fitting) }
+    let fitting: Vec<_> = plots
+        .iter()
+        .filter(|plot| theme.is_none_or(|theme| plot.themes.contains(&theme)))
+        .collect();
+    if fitting.is_empty() {
+        dice.pick_ref(plots)
+    } else {
+        dice.pick(&fitting)
+    }
 }
 
 fn bindings(
@@ -87,7 +110,13 @@ fn bindings(
     lesson: &str,
     dice: &mut Dice,
 ) -> Bindings {
-    let pronouns = |she: bool| if she { ["she", "her", "her", "herself"] } else { ["he", "him", "his", "himself"] };
+    let pronouns = |she: bool| {
+        if she {
+            ["she", "her", "her", "herself"]
+        } else {
+            ["he", "him", "his", "himself"]
+        }
+    };
     let mut bindings = Bindings::default();
     for (slot, word) in ["he", "him", "his", "himself"].into_iter().zip(pronouns(hero.she)) {
         bindings.set(slot, word);
@@ -101,7 +130,10 @@ fn bindings(
     bindings.set("fnoun", friend.noun);
     bindings.set("home", dice.pick(homes(hero.realm)));
     let temper = temper.or_else(|| dice.chance(75).then(|| dice.pick(TRAITS)));
-    bindings.set("who", with_article(&temper.map_or_else(|| hero.noun.into(), |t| format!("{t} {}", hero.noun))));
+    bindings.set(
+        "who",
+        with_article(&temper.map_or_else(|| hero.noun.into(), |t| format!("{t} {}", hero.noun))),
+    );
     let meet = expand("[named|named|called]", &Bindings::default(), dice);
     bindings.set("meet", format!("{} {meet} {}", with_article(friend.noun), friend.name));
     bindings.set("lesson", lesson);
@@ -113,6 +145,50 @@ fn bindings(
 
 /// The sentences of `templates`, one after the other; one that comes out empty is left away.
 fn paragraph(templates: &[&str], bindings: &Bindings, dice: &mut Dice) -> String {
-    let sentences: Vec<_> = templates.iter().map(|template| expand(template, bindings, dice)).collect();
-    sentences.into_iter().filter(|sentence| !sentence.is_empty()).collect::<Vec<_>>().join(" ")
+    let sentences: Vec<_> = templates
+        .iter()
+        .map(|template| expand(template, bindings, dice))
+        .collect();
+    sentences
+        .into_iter()
+        .filter(|sentence| !sentence.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Every theme that a story can be asked for.
+pub(crate) fn themes() -> Vec<&'static str> {
+    let mut themes: Vec<_> = LAND.iter().flat_map(|plot| plot.themes).copied().collect();
+    themes.sort_unstable();
+    themes.dedup();
+    themes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cast::CAST;
+    use super::{Dice, Wish, story};
+
+    #[test]
+    fn a_story_is_on_the_hero_asked_for_and_leaves_no_slot_open() {
+        for index in 0..3_000 {
+            let dice = &mut Dice::new(7, index);
+            let hero = dice.pick_ref(CAST);
+            let told = story(
+                Wish {
+                    hero: Some(hero),
+                    ..Wish::default()
+                },
+                dice,
+            );
+            assert!(
+                told.text.contains(hero.name) && told.text.contains(hero.noun),
+                "{}",
+                told.text
+            );
+            assert!(told.text.contains(told.friend.name), "{}", told.text);
+            assert!(!told.text.contains(['[', ']', '{', '}', '|']), "{}", told.text);
+            assert!(told.text.contains(told.lesson));
+        }
+    }
 }

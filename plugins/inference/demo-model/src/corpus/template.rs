@@ -41,7 +41,9 @@ pub(crate) fn with_article(word: &str) -> String {
 /// `text` with its first letter as a capital.
 pub(crate) fn capitalise(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn expand_into(template: &str, bindings: &Bindings, dice: &mut Dice, out: &mut String) {
@@ -106,14 +108,24 @@ mod tests {
         bindings.set("name", "finn");
         let mut seen = std::collections::BTreeSet::new();
         for index in 0..200 {
-            seen.insert(expand("{Name} [runs|[hops|jumps] to {name}|].", &bindings, &mut Dice::new(1, index)));
+            seen.insert(expand(
+                "{Name} [runs|[hops|jumps] to {name}|].",
+                &bindings,
+                &mut Dice::new(1, index),
+            ));
         }
         let seen: Vec<_> = seen.iter().map(String::as_str).collect();
-        assert_eq!(seen, ["Finn .", "Finn hops to finn.", "Finn jumps to finn.", "Finn runs."]);
+        assert_eq!(
+            seen,
+            ["Finn .", "Finn hops to finn.", "Finn jumps to finn.", "Finn runs."]
+        );
     }
 
     #[test]
     fn articles_follow_the_sound() {
-        assert_eq!(["owl", "fox", "unicorn"].map(with_article), ["an owl", "a fox", "a unicorn"]);
+        assert_eq!(
+            ["owl", "fox", "unicorn"].map(with_article),
+            ["an owl", "a fox", "a unicorn"]
+        );
     }
 }

@@ -22,9 +22,14 @@ pub(crate) fn initial(seed: u64) -> Result<Weights> {
     let mut weights = Weights::new();
     for parameter in shape::parameters() {
         let count = parameter.dims.iter().product();
-        let residual = ["attn_output", "ffn_down"].iter().any(|part| parameter.name.contains(part));
-        let deviation =
-            if residual { INITIAL_DEVIATION / (2.0 * BLOCKS as f32).sqrt() } else { INITIAL_DEVIATION };
+        let residual = ["attn_output", "ffn_down"]
+            .iter()
+            .any(|part| parameter.name.contains(part));
+        let deviation = if residual {
+            INITIAL_DEVIATION / (2.0 * BLOCKS as f32).sqrt()
+        } else {
+            INITIAL_DEVIATION
+        };
         let values: Vec<f32> = match parameter.role {
             Role::Norm => vec![1.0; count],
             Role::Embedding | Role::Linear => (0..count).map(|_| deviation * normal(&mut rng)).collect(),
