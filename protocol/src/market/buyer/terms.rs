@@ -100,7 +100,7 @@ impl Auction {
 
     fn check_uninvited(&self, bid: &Verified<JobBid>) -> Result<(), BidFault> {
         // Twice the threshold, as forwarders allow: the bidder may hold fewer ads than we do.
-        let threshold = open_threshold(self.offer.open, self.prospects.len()).saturating_mul(2);
+        let threshold = open_threshold(self.offer.open, self.ads_held).saturating_mul(2);
         if draw(&self.offer.job, &bid.signer()) >= threshold {
             return Err(BidFault::Uninvited);
         }
