@@ -492,6 +492,11 @@ impl Leases {
         receipt: &Verified<JobReceipt>,
     ) -> Result<Vec<Verified<Countersign>>, SettleError> {
         let mut state = unpoisoned(&lease.state);
+        // Books were compared while its request runs: its own substream brings it too, and then it is known how much
+        // came.
+        if state.runs(&receipt.step.request) {
+            return Ok(Vec::new());
+        }
         let known = state.ledger().next_seq();
         let entropy = clock::entropy();
         let signs = state.on_receipt(receipt.clone(), &node.identity, &node.network, &entropy, clock::now())?;

@@ -150,6 +150,12 @@ impl BuyerLease {
         self.running.len()
     }
 
+    /// Whether the stream of a request is up, so that what came of it is not known yet.
+    #[must_use]
+    pub fn runs(&self, request: &RequestId) -> bool {
+        self.running.contains(request)
+    }
+
     /// Whether a request may be made now.
     pub fn usable(&self, now: Now) -> Result<(), NotUsable> {
         let at_once = self.papers.bid.at_once;
@@ -266,11 +272,6 @@ impl BuyerLease {
         let mut entropy = crate::market::Entropy::new(*entropy);
         let mut next = Some(receipt);
         while let Some(receipt) = next {
-            // Books were compared while its request runs: its own substream brings it too, and then it is known how
-            // much came.
-            if matches!(self.made.get(&receipt.step.request), Some(Made::Running)) {
-                break;
-            }
             let seen = self.seen(&receipt);
             self.ledger.file(receipt.clone())?;
             self.due.remove(&receipt.step.request);
