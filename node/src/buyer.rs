@@ -44,6 +44,10 @@ use consumer::{Consumer, Gone, Head, Summary};
 
 /// Providers that one request may go through before it is given up.
 const ATTEMPTS: usize = 6;
+/// A request whose time is up gets this long to be cancelled and receipted.
+const SETTLE_WITHIN: Duration = Duration::from_secs(5);
+/// Time to compare books with one provider.
+const RECONCILE_WITHIN: Duration = Duration::from_secs(10);
 /// Tokens that mark structure and bring no byte, in an answer that is not streamed.
 const JSON_SILENT_TOKENS: u64 = 64;
 
@@ -94,6 +98,9 @@ pub enum Failure {
     /// It broke the rules.
     #[error("the provider broke the rules: {0}")]
     Fault(String),
+    /// The request's time is up.
+    #[error("no answer within the deadline")]
+    Late,
     /// Our own books cannot be kept, so nothing may be bought.
     #[error("the journal cannot be written; free some disk space")]
     Journal,
@@ -123,7 +130,7 @@ impl Failure {
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Failed(fail) => fail.retryable,
-            Self::Journal | Self::Cancelled => false,
+            Self::Journal | Self::Cancelled | Self::Late => false,
             _ => true,
         }
     }
@@ -152,7 +159,8 @@ pub enum BuyError {
 /// Buys one answer and hands it to the consumer.
 pub(crate) async fn serve(node: Arc<Node>, purchase: Purchase, mut consumer: Consumer) {
     let mut tried = Tried::default();
-    let deadline = purchase.deadline.into();
+    // In the middle of an answer it is the spine itself that ends it in time, with a receipt.
+    let deadline = (purchase.deadline + SETTLE_WITHIN).into();
     let bought = tokio::time::timeout_at(deadline, buy(&node, &purchase, &mut consumer, &mut tried)).await;
     let bought = bought.unwrap_or_else(|_| {
         Err(BuyError::Deadline {
@@ -195,6 +203,7 @@ async fn buy(
             None => tokio::select! {
                 found = node.leases.find(node, purchase, &tried.failed) => found?,
                 () = consumer.gone() => return Err(BuyError::Failed(Failure::Cancelled)),
+                () = tokio::time::sleep_until(purchase.deadline.into()) => return Err(BuyError::Deadline { delivered: false }),
             },
         };
         tried.attempts += 1;
@@ -203,13 +212,13 @@ async fn buy(
             Err(failure) => failure,
         };
         let lease = using.lease.clone();
-        if matches!(failure, Failure::Busy) {
-            // Not held against it for this request: who is busy now may be the only one there is.
-            using.busy();
-        }
         drop(using);
         node.market.disappointed(lease.worker, &failure);
-        if consumer.has_begun() {
+        let delivered = consumer.has_begun();
+        if matches!(failure, Failure::Late) {
+            return Err(BuyError::Deadline { delivered });
+        }
+        if delivered {
             return Err(BuyError::BrokenOff(failure));
         }
         if !failure.is_retryable() || tried.failed.len() >= ATTEMPTS {
@@ -217,6 +226,7 @@ async fn buy(
         }
         info!(provider = %lease.worker.short(), %failure, "going on with the next provider");
         consumer.begin_anew();
+        // Not held against it for this request: who is busy now may be the only one there is.
         if !matches!(failure, Failure::Busy) {
             let (provider, why) = (lease.worker, failure.to_string());
             node.happenings.tell(|| Happening::WentOn { provider, why });
@@ -256,7 +266,7 @@ async fn attempt(
         line.send(&frames_of(&request, &purchase.body)).await?;
     }
     consumer.chosen(&lease, request.request);
-    match receive(node, using, &mut line, &mut receiving, consumer).await {
+    match receive(node, using, &mut line, &mut receiving, purchase, consumer).await {
         Ok(receipt) => {
             lease.put_line(line);
             node.market
@@ -264,13 +274,12 @@ async fn attempt(
             Ok(Summary::new(&lease, &receipt, receiving.usage))
         }
         Err(failure) => {
-            let may_be_billed = match &failure {
-                // With something delivered its receipt has come, with nothing none ever will.
-                Failure::Failed(_) | Failure::Busy => false,
-                _ => !using.is_over(),
-            };
-            if may_be_billed {
-                using.lost(receiving.seen(), receiving.commitment.digest(), receiving.frames);
+            match &failure {
+                // Its receipt has come.
+                _ if using.is_over() => {}
+                Failure::Failed(_) => using.failed(),
+                Failure::Busy => using.busy(),
+                _ => using.lost(receiving.seen(), receiving.commitment.digest(), receiving.frames),
             }
             lease.put_line(line);
             Err(failure)
@@ -284,9 +293,12 @@ async fn receive(
     using: &mut Using,
     line: &mut BuyerLine,
     receiving: &mut Receiving,
+    purchase: &Purchase,
     consumer: &mut Consumer,
 ) -> Result<Verified<JobReceipt>, Failure> {
     let (lease, request) = (using.lease.clone(), using.request);
+    let late = tokio::time::sleep_until(purchase.deadline.into());
+    tokio::pin!(late);
     let mut failed = None;
     loop {
         let said = tokio::select! {
@@ -294,6 +306,11 @@ async fn receive(
             said = line.next() => said?,
             () = consumer.gone(), if failed.is_none() => {
                 failed = Some(Failure::Cancelled);
+                line.send(&[Cancel { request }.into()]).await?;
+                continue;
+            }
+            () = &mut late, if failed.is_none() => {
+                failed = Some(Failure::Late);
                 line.send(&[Cancel { request }.into()]).await?;
                 continue;
             }
@@ -318,7 +335,14 @@ async fn receive(
                 }
             }
             ToBuyer::Usage(usage) => receiving.usage = usage,
-            ToBuyer::Fail(fail) if !fail.delivered => return Err(refusal(fail)),
+            ToBuyer::Fail(fail) if !fail.delivered => {
+                if fail.code == FailCode::Exposure {
+                    // It holds something open that we have forgotten, or lacks what we have signed.
+                    let evening = reconcile(node.clone(), lease.worker);
+                    drop(node.tasks.spawn_until_cancelled("reconcile", evening));
+                }
+                return Err(refusal(fail));
+            }
             ToBuyer::Fail(fail) => failed = Some(Failure::Failed(fail)),
             ToBuyer::Receipt(enclosed) => {
                 using.received(receiving.seen(), receiving.frames);
@@ -370,24 +394,39 @@ fn countersigns(signs: &[Verified<Countersign>]) -> Vec<BuyerFrame> {
         .collect()
 }
 
-/// Evens the books of every lease with a provider that has come back; runs on each new connection.
+/// Evens the books of every lease with a provider: on each new connection, and where something stays due.
 pub(crate) async fn reconcile(node: Arc<Node>, worker: NodeId) {
     let leases = node.leases.uneven_with(worker);
     if leases.is_empty() {
         return;
     }
-    let Ok(stream) = node.market.open_stream(worker, &[]).await else {
+    let Some(_comparing) = node.leases.compare(worker) else {
         return;
     };
-    let mut line = BuyerLine::new(stream);
-    for lease in leases {
-        if let Err(error) = reconcile_lease(&node, &mut line, &lease).await {
-            debug!(provider = %worker.short(), lease = %lease.id, %error, "books could not be evened");
-            return;
+    let comparing = async {
+        let stream = node
+            .market
+            .open_stream(worker, &[])
+            .await
+            .map_err(|_| LineError::Lost)?;
+        let mut line = BuyerLine::new(stream);
+        for lease in &leases {
+            // What the first round sends, the second finds filed.
+            reconcile_lease(&node, &mut line, lease).await?;
+            if !lease.is_even() {
+                reconcile_lease(&node, &mut line, lease).await?;
+            }
         }
+        Ok::<_, LineError>(())
+    };
+    match tokio::time::timeout(RECONCILE_WITHIN, comparing).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(provider = %worker.short(), %error, "books could not be evened"),
+        Err(_) => debug!(provider = %worker.short(), "books could not be evened in time"),
     }
 }
 
+/// One exchange of accounts.
 async fn reconcile_lease(node: &Arc<Node>, line: &mut BuyerLine, lease: &Lease) -> Result<(), LineError> {
     line.send(&[node.leases.account(lease).into()]).await?;
     loop {

@@ -21,6 +21,8 @@ pub enum Happening {
         bid: Verified<JobBid>,
         /// Time since the offer.
         after_us: u64,
+        /// Whether the choice was made without it. It is then a runner-up.
+        late: bool,
     },
     /// This node accepted a bid.
     Accepted {

@@ -4,7 +4,7 @@
 //! runners-up. In the steady state a request takes a lease and an open substream and nothing else. Where nobody is
 //! free a request waits here, in bounded company, until its deadline.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,6 +37,8 @@ const AUCTION_PAUSE: Duration = Duration::from_millis(250);
 const IDLE_LINES: usize = 64;
 /// Live leases kept per model.
 const LEASES_PER_MODEL: usize = 64;
+/// Leases that are kept until their books are even.
+const LEASES_OPEN: usize = 4_096;
 /// Time for the direct connection and the substream.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -89,6 +91,8 @@ pub(crate) struct Lease {
     placed: Option<Arc<Placed>>,
     state: Mutex<BuyerLease>,
     idle: Mutex<Vec<BuyerLine>>,
+    /// Receipts of which the worker is known to hold our verdict.
+    even: AtomicUsize,
 }
 
 /// One request that runs under a lease. Dropped before it was sent, it never happened.
@@ -98,7 +102,7 @@ pub(crate) struct Using {
     pub(crate) request: RequestId,
     freed: Arc<Notify>,
     store: Store,
-    noted: bool,
+    noted: Option<Bounds>,
     ended: bool,
 }
 
@@ -133,11 +137,18 @@ impl Using {
     pub(crate) fn busy(&mut self) {
         self.ended = true;
         unpoisoned(&self.lease.state).on_busy(&self.request, clock::now());
-        self.drop_note();
+        self.is_free();
     }
 
-    fn drop_note(&self) {
-        if self.noted {
+    /// It failed, and nothing was delivered.
+    pub(crate) fn failed(&mut self) {
+        self.ended = true;
+        unpoisoned(&self.lease.state).failed(&self.request);
+        self.is_free();
+    }
+
+    fn is_free(&self) {
+        if self.noted.is_some() {
             self.write_down(Record::RequestDropped(RequestDropped {
                 lease: self.lease.id,
                 request: self.request,
@@ -154,9 +165,11 @@ impl Using {
 
 impl Drop for Using {
     fn drop(&mut self) {
-        if !self.ended {
-            unpoisoned(&self.lease.state).failed(&self.request);
-            self.drop_note();
+        match self.noted {
+            _ if self.ended => {}
+            None => unpoisoned(&self.lease.state).failed(&self.request),
+            // It may have been sent, and somebody has dropped the rest: settled at the next contact.
+            Some(bounds) => unpoisoned(&self.lease.state).abandoned(&self.request, bounds),
         }
         self.freed.notify_one();
     }
@@ -176,6 +189,7 @@ impl Lease {
             placed,
             state: Mutex::new(state),
             idle: Mutex::default(),
+            even: AtomicUsize::new(0),
         }
     }
 
@@ -187,8 +201,16 @@ impl Lease {
         !unpoisoned(&self.state).has_ended(clock::now())
     }
 
-    fn is_settled(&self) -> bool {
-        unpoisoned(&self.state).is_settled()
+    /// Whether both books are known to say the same, and nothing is due.
+    pub(crate) fn is_even(&self) -> bool {
+        let state = unpoisoned(&self.state);
+        state.is_settled() && state.ledger().entries().len() <= self.even.load(Ordering::Relaxed)
+    }
+
+    /// Whether its books should be compared: something is due that no stream brings any more, or it is over.
+    fn is_behind(&self) -> bool {
+        let over = !self.is_live();
+        unpoisoned(&self.state).is_behind() || (over && !self.is_even())
     }
 
     fn suits(&self, purchase: &Purchase, failed: &[NodeId]) -> bool {
@@ -245,6 +267,17 @@ pub(crate) struct Leases {
     auctions: Mutex<HashMap<ModelId, Arc<tokio::sync::Mutex<Option<Instant>>>>>,
     freed: Arc<Notify>,
     waiting: AtomicUsize,
+    /// Workers whose books are being compared with ours.
+    comparing: Mutex<HashSet<NodeId>>,
+}
+
+/// Books are compared with this worker until it is dropped.
+pub(crate) struct Comparing<'a>(&'a Leases, NodeId);
+
+impl Drop for Comparing<'_> {
+    fn drop(&mut self) {
+        unpoisoned(&self.0.comparing).remove(&self.1);
+    }
 }
 
 /// Counts a request that waits.
@@ -293,6 +326,7 @@ impl Leases {
             auctions: Mutex::default(),
             freed: Arc::default(),
             waiting: AtomicUsize::new(0),
+            comparing: Mutex::default(),
         }
     }
 
@@ -333,7 +367,7 @@ impl Leases {
             request,
             freed: self.freed.clone(),
             store: self.store.clone(),
-            noted: false,
+            noted: None,
             ended: false,
         })
     }
@@ -461,12 +495,35 @@ impl Leases {
                 node.market.closed(node, &lease.papers, last);
             }
         }
-        unpoisoned(&self.open).retain(|_, lease| lease.is_live() || !lease.is_settled());
+        let mut open = unpoisoned(&self.open);
+        open.retain(|_, lease| lease.is_live() || !lease.is_even());
+        while open.len() > LEASES_OPEN {
+            let expires = |lease: &Lease| unpoisoned(&lease.state).expires();
+            let Some(oldest) = open.values().min_by_key(|lease| expires(lease)).map(|lease| lease.id) else {
+                break;
+            };
+            open.remove(&oldest);
+        }
+    }
+
+    /// Workers with whom books should be compared.
+    pub(crate) fn behind(&self) -> HashSet<NodeId> {
+        let open = unpoisoned(&self.open);
+        open.values()
+            .filter(|lease| lease.is_behind())
+            .map(|lease| lease.worker)
+            .collect()
+    }
+
+    /// One comparison at a time with each worker; `None` while one is under way.
+    pub(crate) fn compare(&self, worker: NodeId) -> Option<Comparing<'_>> {
+        let is_new = unpoisoned(&self.comparing).insert(worker);
+        is_new.then(|| Comparing(self, worker))
     }
 
     /// Notes a request with the most that it may be billed for, before it is sent.
     pub(crate) fn note(&self, using: &mut Using, bounds: Bounds) -> Result<(), StoreError> {
-        using.noted = true;
+        using.noted = Some(bounds);
         let made = RequestMade {
             lease: using.lease.id,
             request: using.request,
@@ -513,11 +570,11 @@ impl Leases {
         Ok(signs)
     }
 
-    /// Leases with a worker on which something may be missing.
+    /// Leases with a worker on which something may be missing at either side.
     pub(crate) fn uneven_with(&self, worker: NodeId) -> Vec<Arc<Lease>> {
         unpoisoned(&self.open)
             .values()
-            .filter(|lease| lease.worker == worker)
+            .filter(|lease| lease.worker == worker && !lease.is_even())
             .cloned()
             .collect()
     }
@@ -527,12 +584,25 @@ impl Leases {
         unpoisoned(&lease.state).reconcile()
     }
 
-    /// The worker has answered our account: the countersignatures that its own lacks. What it has no receipt for is
+    /// The worker has answered our account: the countersignatures that its own lacks. What it knows nothing of is
     /// written off.
     pub(crate) fn reconciled(&self, lease: &Lease, theirs: &Reconcile) -> Vec<Verified<Countersign>> {
         let mut state = unpoisoned(&lease.state);
-        let lacking = state.on_reconcile(theirs).cloned().collect();
-        state.reconciled();
+        let known = state.ledger().entries().len();
+        let lacking: Vec<_> = state.on_reconcile(theirs).cloned().collect();
+        for request in state.reconciled(&theirs.open) {
+            let lease = lease.id;
+            if let Err(error) = self
+                .store
+                .append(Record::RequestDropped(RequestDropped { lease, request }))
+            {
+                warn!(%lease, %error, "that a request costs nothing could not be written down");
+            }
+        }
+        // A book with a dispute in it is never settled beyond that, and so its verdicts are sent every time.
+        if lacking.is_empty() || state.ledger().is_disputed() {
+            lease.even.fetch_max(known, Ordering::Relaxed);
+        }
         lacking
     }
 

@@ -292,7 +292,7 @@ impl Market {
             Failure::Failed(_) => Outcome::Failed,
             Failure::Busy => Outcome::Busy,
             Failure::Fault(_) => Outcome::Disputed,
-            Failure::Journal | Failure::Cancelled => return,
+            Failure::Journal | Failure::Cancelled | Failure::Late => return,
         };
         self.observe(worker, outcome);
     }

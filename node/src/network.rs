@@ -79,10 +79,13 @@ async fn greet(node: Arc<Node>, peer: PeerId) {
         scope: AdScope::Known,
         model: None,
     };
-    node.market.ask_ads(peer, &query).await;
-    if let Ok(worker) = NodeId::from_peer_id_bytes(&peer.to_bytes()) {
-        buyer::reconcile(node, worker).await;
-    }
+    let asking = node.market.ask_ads(peer, &query);
+    let evening = async {
+        if let Ok(worker) = NodeId::from_peer_id_bytes(&peer.to_bytes()) {
+            buyer::reconcile(node.clone(), worker).await;
+        }
+    };
+    tokio::join!(asking, evening);
 }
 
 /// Lets go of what is over, keeps the books even with peers that stay, and notes what was learned.
@@ -92,6 +95,14 @@ pub(crate) async fn sweep(node: Arc<Node>) {
         node.provider.tick();
         node.leases.sweep(&node);
         if let Ok(peers) = node.swarm.peers().await {
+            let mut behind = node.leases.behind();
+            let near = peers
+                .iter()
+                .filter_map(|peer| NodeId::from_peer_id_bytes(&peer.peer.to_bytes()).ok());
+            for worker in near.filter(|worker| behind.remove(worker)) {
+                let evening = buyer::reconcile(node.clone(), worker);
+                drop(node.tasks.spawn_until_cancelled("reconcile", evening));
+            }
             let trips = peers.iter().filter_map(|peer| Some((peer.peer, peer.round_trip?)));
             node.market.measured_round_trips(trips);
         }

@@ -3,7 +3,7 @@
 //! What a buyer is told was written down before. A lease is noted when it opens, its use before a request runs, and
 //! a receipt is durable before it is sent. Implements `specs/receipts.md`, "The worker".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -17,11 +17,12 @@ use infernet_protocol::reputation::Service;
 use infernet_protocol::signed::Refused;
 use infernet_protocol::stream::frames::{FailCode, Open, Reconcile, Start};
 use infernet_protocol::{LeaseId, MicroUsd, Millis, ModelId, Network, NodeId, Price, RequestId, Verified};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock;
 use crate::happenings::{Happening, Happenings};
-use crate::store::{LeaseUsed, Record, Side, Store, StoreError};
+use crate::store::{LeaseUsed, Record, RequestDropped, Side, Store, StoreError};
 use crate::worker::Mark;
 
 /// Requests whose stream was lost and whose marks are kept for a buyer that comes back.
@@ -65,6 +66,8 @@ pub(crate) struct Provider {
     store: Store,
     happenings: Happenings,
     worker: Mutex<Worker>,
+    /// Requests that run, and the word that their buyer has given them up.
+    running: Mutex<HashMap<(LeaseId, RequestId), CancellationToken>>,
     left_open: Mutex<BTreeMap<RequestId, LeftOpen>>,
 }
 
@@ -74,22 +77,30 @@ pub(crate) struct Slot<'a> {
     provider: &'a Provider,
     lease: LeaseId,
     request: RequestId,
+    given_up: CancellationToken,
     open: bool,
 }
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
+        unpoisoned(&self.provider.running).remove(&(self.lease, self.request));
         if self.open {
             self.provider.worker().fail(&self.lease, &self.request);
+            self.provider.is_free(self.lease, self.request);
         }
     }
 }
 
 impl Slot<'_> {
+    /// Says when the buyer, on another connection, counts the request as lost.
+    pub(crate) fn given_up(&self) -> CancellationToken {
+        self.given_up.clone()
+    }
+
     /// The stream was lost: the request stays open until the buyer comes back.
     pub(crate) fn lose(mut self, open: LeftOpen) {
         self.open = false;
-        let mut left_open = self.provider.left_open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left_open = unpoisoned(&self.provider.left_open);
         if left_open.len() < LEFT_OPEN {
             left_open.insert(self.request, open);
         }
@@ -114,6 +125,11 @@ impl Slot<'_> {
     }
 }
 
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere leaves what is in there whole: every change to it is one call.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Provider {
     pub(crate) fn new(network: Network, store: Store, happenings: Happenings, worker: Worker) -> Self {
         Self {
@@ -121,13 +137,24 @@ impl Provider {
             store,
             happenings,
             worker: Mutex::new(worker),
+            running: Mutex::default(),
             left_open: Mutex::default(),
         }
     }
 
     fn worker(&self) -> MutexGuard<'_, Worker> {
-        // A panic elsewhere leaves the machine whole: every change to it is one call.
-        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(&self.worker)
+    }
+
+    /// Writes down that a request costs nothing. Where the disk refuses, a restart takes it for lost, and the buyer's
+    /// next account mends that.
+    fn is_free(&self, lease: LeaseId, request: RequestId) {
+        if let Err(error) = self
+            .store
+            .append(Record::RequestDropped(RequestDropped { lease, request }))
+        {
+            warn!(%lease, %error, "that a request costs nothing could not be written down");
+        }
     }
 
     // ---- the auction
@@ -222,10 +249,13 @@ impl Provider {
         self.worker()
             .on_request(&lease, request, clock::now())
             .map_err(Refusal::code)?;
+        let given_up = CancellationToken::new();
+        unpoisoned(&self.running).insert((lease, request), given_up.clone());
         let slot = Slot {
             provider: self,
             lease,
             request,
+            given_up,
             open: true,
         };
         self.store
@@ -279,9 +309,19 @@ impl Provider {
 
     /// Answers a buyer's account. Requests that were lost are receipted for the prefix that it names.
     pub(crate) async fn reconcile(&self, theirs: &Reconcile, peer: NodeId) -> Result<Missing, FilingError> {
-        let to_receipt = self.worker().on_reconcile(theirs, &peer)?.to_receipt;
+        let answer = self.worker().on_reconcile(theirs, &peer)?;
+        for request in answer.written_off {
+            self.is_free(theirs.lease, request);
+        }
+        // What the buyer counts as lost while it still runs here streams into a connection that is dead: it ends, and
+        // is receipted at the next account.
+        for open in theirs.open.iter() {
+            if let Some(given_up) = unpoisoned(&self.running).get(&(theirs.lease, open.request)) {
+                given_up.cancel();
+            }
+        }
         let price = self.price(&theirs.lease);
-        for open in to_receipt {
+        for open in answer.to_receipt {
             self.issue(&theirs.lease, self.lost_step(&open, price)).await?;
         }
         let answer = self.worker().on_reconcile(theirs, &peer)?;
@@ -292,11 +332,7 @@ impl Provider {
     }
 
     fn lost_step(&self, open: &Open, price: Price) -> Step {
-        let lost = self
-            .left_open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&open.request);
+        let lost = unpoisoned(&self.left_open).remove(&open.request);
         let last = usize::try_from(open.next).ok().and_then(|next| next.checked_sub(1));
         let mark = lost.as_ref().zip(last).and_then(|(lost, last)| lost.marks.get(last));
         // A prefix that we did not send, or none, is billed as nothing.

@@ -46,8 +46,13 @@ fn provider(lease: &OpenLease, worker: &mut Worker) {
         left(lease, now.wall)
     };
     let (papers, ledger) = (papers(lease), lease.deal.ledger.clone());
+    let id = papers.accept.lease;
     if let Err(refusal) = worker.restore(&papers, ledger, lease.used.iter().copied(), left, now) {
-        warn!(lease = %papers.accept.lease, %refusal, "a lease of an earlier run cannot be opened again");
+        warn!(lease = %id, %refusal, "a lease of an earlier run cannot be opened again");
+        return;
+    }
+    for request in &lease.free {
+        worker.fail(&id, request);
     }
 }
 

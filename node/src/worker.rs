@@ -108,7 +108,13 @@ async fn run(
         Err(fail) => return refuse(line, fail).await,
     };
     let mut answered = Answered::new(commitment, body_bytes, began);
-    match answer::give(node, line, job, request.request, &mut answered).await {
+    let given_up = slot.given_up();
+    let ended = tokio::select! {
+        biased;
+        () = given_up.cancelled() => Ended::Lost(LineError::Lost),
+        ended = answer::give(node, line, job, request.request, &mut answered) => ended,
+    };
+    match ended {
         Ended::Lost(error) => {
             slot.lose(LeftOpen {
                 marks: answered.into_marks(),
@@ -157,7 +163,8 @@ fn job(
         model: served.model.name.clone(),
         id,
         body,
-        max_output: Some(budget),
+        // Where nothing bounds the output but the context, the engine knows best what the prompt leaves of it.
+        max_output: served.model.max_output,
         resume: None,
     };
     Ok((served.backend, job))

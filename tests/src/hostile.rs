@@ -25,6 +25,7 @@ use infernet_swarm::{
 };
 
 use crate::network::{PATIENCE, settings};
+use crate::processes::Process;
 
 /// Aux randomness of signatures; a test's keys guard nothing.
 const ENTROPY: [u8; 32] = [7; 32];
@@ -65,6 +66,34 @@ pub struct Raw {
     heard: Arc<Mutex<Vec<Bytes>>>,
     asked: Arc<AtomicU64>,
     numbers: Arc<AtomicU64>,
+}
+
+/// A node that the peer turns to.
+pub trait Dialled {
+    /// Its key.
+    fn id(&self) -> NodeId;
+    /// Where it is.
+    fn at(&self) -> impl Future<Output = Vec<Multiaddr>> + Send;
+}
+
+impl Dialled for Arc<Node> {
+    fn id(&self) -> NodeId {
+        Node::id(self)
+    }
+
+    async fn at(&self) -> Vec<Multiaddr> {
+        self.listening().await.expect("it listens")
+    }
+}
+
+impl Dialled for Process {
+    fn id(&self) -> NodeId {
+        NodeId::from_peer_id(self.peer_id()).expect("its own key")
+    }
+
+    async fn at(&self) -> Vec<Multiaddr> {
+        vec![self.address().parse().expect("a good address")]
+    }
 }
 
 /// Both halves of a direct stream.
@@ -258,7 +287,7 @@ impl Raw {
     }
 
     /// The node's bid for an offer.
-    pub async fn bid(&self, node: &Node, offer: &Verified<JobOffer>) -> Verified<JobBid> {
+    pub async fn bid(&self, node: &impl Dialled, offer: &Verified<JobOffer>) -> Verified<JobBid> {
         let answer = self.ask(node, Exchange::Offer, offer.bytes().to_vec()).await;
         let reply: OfferReply = codec::from_slice(&answer.expect("an answer")).expect("a reply");
         let bid = reply.bid.unwrap_or_else(|| panic!("no bid but {:?}", reply.decline));
@@ -266,8 +295,8 @@ impl Raw {
     }
 
     /// Asks in an exchange.
-    pub async fn ask(&self, node: &Node, exchange: Exchange, question: Vec<u8>) -> Option<Bytes> {
-        let at = node.listening().await.expect("it listens");
+    pub async fn ask(&self, node: &impl Dialled, exchange: Exchange, question: Vec<u8>) -> Option<Bytes> {
+        let at = node.at().await;
         let asked = self.handle.ask(
             exchange,
             peer_of(node.id()),
@@ -294,7 +323,7 @@ impl Raw {
     }
 
     /// Papers that are in order.
-    pub async fn papers(&self, node: &Node) -> Papers {
+    pub async fn papers(&self, node: &impl Dialled) -> Papers {
         let offer = self.offer(node.id());
         let bid = self.bid(node, &offer).await;
         let accept = self.accept(&offer, &bid);
@@ -302,8 +331,8 @@ impl Raw {
     }
 
     /// A direct stream.
-    pub async fn open(&self, node: &Node) -> Line {
-        let at = node.listening().await.expect("it listens");
+    pub async fn open(&self, node: &impl Dialled) -> Line {
+        let at = node.at().await;
         let opened = async {
             // A node that was just offended hangs up, which may meet the next attempt.
             loop {

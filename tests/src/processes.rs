@@ -202,6 +202,8 @@ fn node(home: &NodeHome, at: &str, command: &str) -> Command {
     process
 }
 
+/// The route that the client uses.
+pub const CHAT: &str = "/v1/chat/completions";
 /// Tokens of a usual answer at most.
 const USUAL_TOKENS: u32 = 64;
 
@@ -237,6 +239,17 @@ impl Client {
         stream: bool,
         tokens: u32,
     ) -> Result<reqwest::Response, reqwest::Error> {
+        self.begin_at(&node.url(CHAT), model, stream, tokens).await
+    }
+
+    /// The same, of a gateway that may be gone.
+    pub async fn begin_at(
+        &self,
+        url: &str,
+        model: &str,
+        stream: bool,
+        tokens: u32,
+    ) -> Result<reqwest::Response, reqwest::Error> {
         let body = json!({
             "model": model,
             "stream": stream,
@@ -245,7 +258,7 @@ impl Client {
         });
         let request = self
             .0
-            .post(node.url("/v1/chat/completions"))
+            .post(url)
             .header("content-type", "application/json")
             .body(body.to_string());
         soon("an answer begins", request.send()).await

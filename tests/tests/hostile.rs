@@ -11,7 +11,8 @@ use infernet_protocol::auction::{JobBid, JobOffer};
 use infernet_protocol::codec::{Blob, List};
 use infernet_protocol::market::lease::Papers;
 use infernet_protocol::stream::frames::{
-    self, Beat, Body, BuyerFrame, Cancel, Enclosed, End, FailCode, Head, Reconcile, Request, Resume, WorkerFrame,
+    self, Beat, Body, BuyerFrame, Cancel, Enclosed, End, FailCode, Head, Reconcile, Request, Resume, Voucher,
+    WorkerFrame,
 };
 use infernet_protocol::{Digest, MicroUsd, Millis, Price, UnixMillis, Verified};
 use infernet_swarm::Exchange;
@@ -205,6 +206,11 @@ async fn frames_that_break_the_rules_end_the_stream_and_nothing_runs() {
             .to_bytes(),
             BuyerFrame::from(reconcile).to_bytes(),
             BuyerFrame::Countersign(enclosed).to_bytes(),
+            BuyerFrame::from(Voucher {
+                lease: papers.accept.lease,
+                voucher: Blob(vec![1; 64]),
+            })
+            .to_bytes(),
             BuyerFrame::from(Cancel {
                 request: request.request,
             })

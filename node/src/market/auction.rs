@@ -159,16 +159,20 @@ impl Market {
         };
         while closed.is_none() {
             let event = round.next(&mut incoming).await;
-            if let Event::Bid(bid) = &event {
-                let (bid, after_us) = (bid.clone(), placed.elapsed_us());
-                node.happenings.tell(|| Happening::Bid { bid, after_us });
-            }
+            tell_of_bid(node, &event, &placed, false);
             let effects = placed.with(|auction| auction.handle(event, clock::now()));
             closed = round.carry_out(effects);
         }
         let left = round.wake.unwrap_or_default().saturating_sub(placed.began.elapsed());
         collect_late(registered, placed.clone(), incoming, left);
         (placed, closed.unwrap_or(Closed::Nothing))
+    }
+}
+
+fn tell_of_bid(node: &Node, event: &Event, placed: &Placed, late: bool) {
+    if let Event::Bid(bid) = event {
+        let (bid, after_us) = (bid.clone(), placed.elapsed_us());
+        node.happenings.tell(|| Happening::Bid { bid, after_us, late });
     }
 }
 
@@ -184,6 +188,7 @@ fn collect_late(registered: Registered, placed: Arc<Placed>, mut incoming: mpsc:
                 () = &mut ends => Event::Tick,
             };
             let over = matches!(event, Event::Tick);
+            tell_of_bid(&registered.node, &event, &placed, true);
             for effect in placed.with(|auction| auction.handle(event, clock::now())) {
                 registered.node.market.learn_from(&effect);
             }

@@ -16,7 +16,7 @@ use super::rows::{Query, ReceiptRow, RowStatus};
 use super::trees::{IndexError, Tree, Trees};
 
 /// Changes with any key or value below; an index of another schema is made again from the journal.
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 /// A lease that nobody came back for is kept open this long after its end, in milliseconds: 30 days.
 const UNSETTLED_KEPT: u64 = 30 * 24 * 3600 * 1000;
 
@@ -50,6 +50,7 @@ wire_struct! {
         pub made: Option<RequestMade>,
         pub used_at: Option<UnixMillis>,
         pub unreceipted: Option<Unreceipted>,
+        pub dropped: bool,
         pub seq: Option<u32>,
         pub listed: Option<[u8; 16]>,
     }
@@ -152,9 +153,7 @@ impl Index {
                 self.pend(&made.lease, &made.request)?;
                 self.edit(&made.lease, &made.request, |cell| cell.made = Some(*made))
             }
-            Record::RequestDropped(dropped) => self
-                .trees
-                .remove(Tree::Pending, &pending_request(&dropped.lease, &dropped.request)),
+            Record::RequestDropped(dropped) => self.dropped(&dropped.lease, &dropped.request),
             Record::LeaseUsed(used) => {
                 self.pend(&used.lease, &used.request)?;
                 self.edit(&used.lease, &used.request, |cell| cell.used_at = Some(used.used_at))
@@ -274,6 +273,20 @@ impl Index {
         }
         self.trees
             .put(Tree::Requests, &request_key(&lost.lease, &lost.request), encode(&cell))
+    }
+
+    fn dropped(&self, lease: &LeaseId, request: &RequestId) -> Result<(), IndexError> {
+        self.trees.remove(Tree::Pending, &pending_request(lease, request))?;
+        let mut cell = self.request(lease, request)?.unwrap_or_default();
+        if cell.seq.is_some() {
+            return Ok(());
+        }
+        cell.dropped = true;
+        if let Some(listed) = cell.listed.take() {
+            self.trees.remove(Tree::Timeline, &listed)?;
+        }
+        self.trees
+            .put(Tree::Requests, &request_key(lease, request), encode(&cell))
     }
 
     fn suspend_all(&self) -> Result<(), IndexError> {

@@ -51,7 +51,8 @@ wire_struct! {
 }
 
 wire_struct! {
-    /// Buyer: the provider did not take the request (it was busy, or gone before it began), so no receipt will come.
+    /// A request that costs nothing, so that no receipt is due: it was not taken, or failed with nothing delivered, or
+    /// the other side knows nothing of it.
     #[derive(Copy)]
     pub struct RequestDropped {
         /// The lease.

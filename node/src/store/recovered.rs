@@ -72,7 +72,9 @@ pub struct OpenLease {
     pub suspended: bool,
     /// Worker: requests that were used up.
     pub used: BTreeSet<RequestId>,
-    /// Buyer: requests that were sent.
+    /// Worker: those of them that cost nothing.
+    pub free: BTreeSet<RequestId>,
+    /// Buyer: requests that were sent, and may cost something.
     pub made: BTreeMap<RequestId, RequestMade>,
     /// Buyer: what lost providers had delivered, without those that were receipted since.
     pub unreceipted: BTreeMap<RequestId, Unreceipted>,
@@ -138,13 +140,19 @@ pub(super) fn open_lease(found: &Found, network: &Network) -> Result<OpenLease, 
             .filter(|(_, cell)| cell.used_at.is_some())
             .map(|(id, _)| *id)
             .collect(),
+        free: requests
+            .iter()
+            .filter(|(_, cell)| cell.used_at.is_some() && cell.dropped)
+            .map(|(id, _)| *id)
+            .collect(),
         made: requests
             .iter()
+            .filter(|(_, cell)| !cell.dropped)
             .filter_map(|(id, cell)| Some((*id, cell.made?)))
             .collect(),
         unreceipted: requests
             .iter()
-            .filter(|(_, cell)| cell.seq.is_none())
+            .filter(|(_, cell)| cell.seq.is_none() && !cell.dropped)
             .filter_map(|(id, cell)| Some((*id, cell.unreceipted?)))
             .collect(),
     })

@@ -1,6 +1,6 @@
 //! A consumer's node around the real `Auction` and `BuyerLease`: what the node's spine does, job by job.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::rc::Rc;
 
 use infernet_protocol::auction::JobBid;
@@ -31,6 +31,8 @@ const DEADLINE: u64 = 20_000;
 const RESUMES: u32 = 4;
 /// Time between two attempts to talk to a peer that is gone.
 const RECONNECT: u64 = 1_500;
+/// Requests that a debtor makes again.
+const SPENT: usize = 64;
 /// Jobs that a debtor tries at once; nobody serves it for long.
 const DEBTOR_JOBS: usize = 2;
 /// Tidying up.
@@ -142,6 +144,8 @@ pub(super) struct BuyerNode {
     tasks: BTreeMap<u64, Task>,
     runs: BTreeMap<RequestId, Run>,
     waiting_for: BTreeSet<usize>,
+    /// What a debtor used, to use it again when the worker may have forgotten.
+    spent: VecDeque<(usize, Rc<Papers>, RequestId)>,
     born: u32,
     numbered: u64,
 }
@@ -162,6 +166,7 @@ impl BuyerNode {
             tasks: BTreeMap::new(),
             runs: BTreeMap::new(),
             waiting_for: BTreeSet::new(),
+            spent: VecDeque::new(),
             born: 0,
             numbered: 0,
         }
@@ -528,6 +533,10 @@ impl BuyerNode {
     /// Uses the same request twice, and the same bid for another attempt.
     fn cheat(&mut self, worker: usize, papers: &Rc<Papers>, request: RequestId, net: &mut Net) -> Law {
         net.direct(self.at, worker, Direct::Start(Rc::clone(papers), request, 1));
+        if self.spent.len() == SPENT {
+            self.spent.pop_front();
+        }
+        self.spent.push_back((worker, Rc::clone(papers), request));
         let mut accept = (*papers.accept).clone();
         accept.lease.attempt = 1_000 + u16::try_from(net.rng.below(60_000)).unwrap_or(0);
         let entropy = net.entropy();
@@ -740,6 +749,9 @@ impl BuyerNode {
     /// A connection to a peer stands again: resume what ran, and compare books.
     fn reconnect(&mut self, peer: usize, net: &mut Net) -> Law {
         self.waiting_for.remove(&peer);
+        for (worker, papers, request) in self.spent.iter().filter(|(worker, ..)| *worker == peer) {
+            net.direct(self.at, *worker, Direct::Start(Rc::clone(papers), *request, 1));
+        }
         let books = &self.books;
         let running: Vec<RequestId> = self
             .runs
@@ -795,7 +807,7 @@ impl BuyerNode {
         let Some(held) = self.books.get_mut(&lease) else {
             return Ok(());
         };
-        held.book.reconciled();
+        held.book.reconciled(theirs.as_ref().map_or(&[], |theirs| &theirs.open));
         net.touched.push(lease);
         let Some(theirs) = theirs else {
             held.book.end();

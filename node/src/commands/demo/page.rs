@@ -30,6 +30,8 @@ pub(super) struct Page<'a> {
     word: String,
     asked: Instant,
     first_token: Option<u64>,
+    /// Lines of bids that the choice was made without.
+    late: Vec<String>,
 }
 
 impl<'a> Page<'a> {
@@ -42,6 +44,7 @@ impl<'a> Page<'a> {
             word,
             asked: Instant::now(),
             first_token: None,
+            late: Vec::new(),
         }
     }
 
@@ -107,11 +110,11 @@ impl<'a> Page<'a> {
                 );
                 self.out.line(format_args!("  {what}"));
             }
-            Happening::Bid { bid, after_us } => {
+            Happening::Bid { bid, after_us, late } => {
                 if self.out.is_json() {
                     let fields = json!({
                         "provider": bid.signer().peer_id(), "ttft_ms": bid.ttft.0,
-                        "tokens_per_second": per_second(bid.speed), "after_us": after_us,
+                        "tokens_per_second": per_second(bid.speed), "after_us": after_us, "late": late,
                         "price_microusd": { "input": bid.price.input.0, "output": bid.price.output.0 },
                     });
                     return self.out.json(&event("bid", fields));
@@ -126,10 +129,12 @@ impl<'a> Page<'a> {
                     speed => format!("{} tokens/s, first after {} ms", speed / 1000, bid.ttft.0),
                 };
                 let name = stage.name(&bid.signer());
-                self.out.line(format_args!(
-                    "  bid       {name:<11} {price:<8} {speed:<32} {:>8}",
-                    ms(*after_us)
-                ));
+                let line = format!("{name:<11} {price:<8} {speed:<32} {:>8}", ms(*after_us));
+                if *late {
+                    self.late.push(line);
+                } else {
+                    self.out.line(format_args!("  bid       {line}"));
+                }
             }
             Happening::Accepted {
                 lease,
@@ -252,6 +257,15 @@ impl<'a> Page<'a> {
             .entries()
             .last()
             .and_then(|entry| entry.countersign.as_ref());
+        if !self.late.is_empty() {
+            self.heading(
+                "runner-up",
+                "it bid after the choice, and is kept in case the winner fails",
+            );
+            for line in &self.late {
+                self.out.line(format_args!("  late bid  {line}"));
+            }
+        }
         self.heading("receipt", "signed by both, kept by both");
         let cost = if summary.cost.0 == 0 {
             "$0 (free)".to_owned()

@@ -208,13 +208,11 @@ impl Party {
         records.extend(self.request(0, Some(None)));
         records.extend(self.request(1, None));
         records.extend(self.lose(2));
-        if self.side == Side::Buyer {
-            records.push(self.begun(self.id(3)));
-            records.push(Record::RequestDropped(RequestDropped {
-                lease: self.lease(),
-                request: self.id(3),
-            }));
-        }
+        records.push(self.begun(self.id(3)));
+        records.push(Record::RequestDropped(RequestDropped {
+            lease: self.lease(),
+            request: self.id(3),
+        }));
         records
     }
 
@@ -232,13 +230,14 @@ impl Party {
         assert!(!found.suspended);
         match self.side {
             Side::Buyer => {
-                assert_eq!((found.made.len(), found.used.len()), (4, 0));
+                assert_eq!((found.made.len(), found.used.len()), (3, 0));
                 let lost = &found.unreceipted[&self.id(2)];
                 assert_eq!((lost.next_frame, lost.seen().commitment), (3, Some(Digest([8; 32]))));
             }
             Side::Provider => {
                 let used: Vec<_> = found.used.iter().copied().collect();
-                assert_eq!(used, [self.id(0), self.id(1), self.id(2)]);
+                assert_eq!(used, [self.id(0), self.id(1), self.id(2), self.id(3)]);
+                assert_eq!(found.free.iter().copied().collect::<Vec<_>>(), [self.id(3)]);
                 assert!(found.made.is_empty() && found.unreceipted.is_empty());
             }
         }

@@ -211,6 +211,15 @@ impl BuyerLease {
         }
     }
 
+    /// Nobody is there any more to take the rest of a request that was sent: what may come of it is bounded, and the
+    /// next Reconcile settles it.
+    pub fn abandoned(&mut self, request: &RequestId, bounds: Bounds) {
+        self.running.remove(request);
+        if let Some(made) = self.made.get_mut(request) {
+            *made = Made::Journalled(bounds);
+        }
+    }
+
     /// The worker was full. The request was not run and may be made elsewhere.
     pub fn on_busy(&mut self, request: &RequestId, now: Now) {
         self.running.remove(request);
@@ -239,6 +248,12 @@ impl BuyerLease {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.due.is_empty() && self.early.is_empty() && self.ledger.entries().iter().all(|e| e.countersign.is_some())
+    }
+
+    /// Whether something is due that no stream will bring any more: reconcile.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.has_gap() || self.due.iter().any(|request| !self.running.contains(request))
     }
 
     /// Whether a receipt is missing before one that came: reconcile.
@@ -349,10 +364,12 @@ impl BuyerLease {
         self.ledger.countersigns_from(theirs.held)
     }
 
-    /// The worker has answered the last Reconcile and sent what was missing: what was named in it and still has no
-    /// receipt costs nothing. Gives the requests that were written off.
-    pub fn reconciled(&mut self) -> Vec<RequestId> {
-        let off: Vec<RequestId> = self.named.intersection(&self.due).copied().collect();
+    /// The worker has answered the last Reconcile and sent what was missing: what was named in it, has no receipt and
+    /// is not `open` at the worker costs nothing. Gives the requests that were written off.
+    pub fn reconciled(&mut self, open: &[Open]) -> Vec<RequestId> {
+        let is_open = |request: &RequestId| open.iter().any(|open| open.request == *request);
+        let unreceipted = self.named.intersection(&self.due);
+        let off: Vec<RequestId> = unreceipted.filter(|request| !is_open(request)).copied().collect();
         self.named.clear();
         for request in &off {
             self.failed(request);

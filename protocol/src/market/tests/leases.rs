@@ -269,6 +269,7 @@ fn a_restart_keeps_the_lease_and_what_was_used_of_it() {
         }
     }
     assert!(book.is_settled() && after.lease(&lease).unwrap().exposure() == 0);
+    assert!(!book.is_behind());
     assert_eq!(after.tick(at(35_000)), [lease]);
     assert_eq!(
         after.on_start(&papers, &buyer.node(), at(35_001)),
@@ -347,4 +348,36 @@ proptest! {
             prop_assert_eq!(held.running().len(), usize::from(worker.load(at(time)).running));
         }
     }
+}
+
+/// A worker may learn later than the buyer that a connection is dead. Until it has, nothing is written off.
+#[test]
+fn what_the_worker_still_runs_stays_due() {
+    let (mut worker, papers, buyer) = leased(Config::default());
+    let lease = papers.accept.lease;
+    let mut book = BuyerLease::open(papers.clone(), at(0));
+    book.begin(request(1), at(0)).unwrap();
+    worker.on_request(&lease, request(1), at(0)).unwrap();
+    let bounds = Bounds {
+        input_tokens: 10,
+        output_tokens: 10,
+    };
+    book.abandoned(&request(1), bounds);
+    assert!(book.is_behind());
+    let answer = worker.on_reconcile(&book.reconcile(), &buyer.node()).unwrap();
+    assert!(answer.to_receipt.is_empty());
+    assert_eq!(book.reconciled(&answer.reconcile.open), []);
+    assert!(book.is_behind());
+    worker.lose(&lease, request(1));
+    let answer = worker.on_reconcile(&book.reconcile(), &buyer.node()).unwrap();
+    assert_eq!(answer.to_receipt.len(), 1);
+    let receipt = worker.finish(&lease, step(1), &ZERO, at(2)).unwrap();
+    assert_eq!(
+        book.on_receipt(receipt, &buyer, &Network::default(), &ZERO, at(3))
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(book.reconciled(&[]), []);
+    assert!(book.is_settled() && !book.is_behind());
 }

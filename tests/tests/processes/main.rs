@@ -1,8 +1,14 @@
 //! Ring `processes`: the real programs, killed at bad moments.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the ring `soak` says in the environment how long it is"
+)]
+#![expect(clippy::print_stdout, reason = "what was struck is there to be read")]
 
-#[path = "../../plugins/inference/tests/replay/mod.rs"]
+mod kills;
+#[path = "../../../plugins/inference/tests/replay/mod.rs"]
 mod replay;
 
 use std::fs;
