@@ -362,13 +362,31 @@ impl Worker {
         if live.lease.is_some() {
             return Err(Refusal::Used);
         }
-        let held = self.buyers.get(peer).map_or(0, |buyer| buyer.leases.len());
-        if held >= LEASES_PER_BUYER || self.leases.len() >= LEASES {
+        if self.leases.len() >= LEASES || !self.has_room_for(peer) {
             return Err(Refusal::Crowded);
         }
-        live.accepted_as(lease);
+        if let Some(live) = self.bids.get_mut(&bid.hash(), now.mono) {
+            live.accepted_as(lease);
+        }
         self.admit_lease(lease, Lease::open(papers, now));
         Ok(Started { lease, is_new: true })
+    }
+
+    /// A buyer that comes back with a new lease again and again gives up the one of its even ones that ends first.
+    fn has_room_for(&mut self, buyer: &NodeId) -> bool {
+        let Some(known) = self.buyers.get(buyer) else {
+            return true;
+        };
+        if known.leases.len() < LEASES_PER_BUYER {
+            return true;
+        }
+        let leases = known.leases.iter().filter_map(|id| Some((id, self.leases.get(id)?)));
+        let even = leases.filter(|(_, lease)| lease.exposure() == 0);
+        let first = even.min_by_key(|(_, lease)| lease.expires()).map(|(id, _)| *id);
+        if let Some(id) = first {
+            self.forget(&id);
+        }
+        first.is_some()
     }
 
     /// A lease out of the journal, with what is left of its time. Its Starts are honoured again; no other bid of an

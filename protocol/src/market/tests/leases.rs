@@ -4,7 +4,7 @@ use super::*;
 use crate::auction::JobAccept;
 use crate::ids::{Digest, LeaseId, RequestId};
 use crate::market::lease::{Bounds, BuyerLease, NotUsable, Papers};
-use crate::market::worker::{Refusal, Started};
+use crate::market::worker::{LEASES_PER_BUYER, Refusal, Started};
 use crate::receipt::ledger::{Ledger, Seen};
 use crate::receipt::{Status, Step};
 use proptest::prelude::*;
@@ -380,4 +380,29 @@ fn what_the_worker_still_runs_stays_due() {
     );
     assert_eq!(book.reconciled(&[]), []);
     assert!(book.is_settled() && !book.is_behind());
+}
+
+/// Nobody is kept out by leases of its own that nothing is due on.
+#[test]
+fn a_buyer_that_comes_back_often_gives_up_its_even_leases() {
+    let mut market = Market::new(1);
+    let (node, buyer) = (identity(0).node(), market.buyer.clone());
+    let mut opened = Vec::new();
+    for number in 0..u8::try_from(LEASES_PER_BUYER).unwrap() + 8 {
+        let now = at(u64::from(number));
+        let begun = market.view(|view| crate::market::Auction::begin(want(), view, [number; 32], now));
+        let offer = begun.unwrap().0.offer().clone();
+        let bid = market.bid(&node, &offer, now);
+        let runs: &[u8] = if number == 0 { &[1] } else { &[] };
+        opened.push(start(market.worker(&node), &buyer, &offer, &bid, 0, runs, now).unwrap());
+        assert!(market.worker(&node).leases().count() <= LEASES_PER_BUYER);
+    }
+    let worker = market.worker(&node);
+    let lease = |number: usize| opened[number].accept.lease;
+    assert!(worker.lease(&lease(0)).is_some(), "what runs is not given up");
+    assert!(worker.lease(&lease(1)).is_none() && worker.lease(&lease(LEASES_PER_BUYER)).is_some());
+    assert!(
+        worker.on_start(&opened[1], &buyer.node(), at(99)).is_err(),
+        "and is used up"
+    );
 }
