@@ -37,6 +37,16 @@ impl Served {
             .unwrap_or_else(|| self.model.context.unwrap_or(OUTPUT_UNKNOWN))
     }
 
+    /// Output that fits into the context beside a prompt of so many bytes. Most prompts have fewer tokens than bytes, so
+    /// a quarter of the context is left even to the longest.
+    pub(crate) fn room(&self, prompt_bytes: u64) -> u32 {
+        let Some(context) = self.model.context else {
+            return OUTPUT_UNKNOWN;
+        };
+        let prompt = u32::try_from(infernet_inference::watch::input_at_most(prompt_bytes)).unwrap_or(u32::MAX);
+        (context - prompt.min(context / 4 * 3)).max(1)
+    }
+
     fn entry(&self, price: Price, measured: Measured) -> ModelAd {
         ModelAd {
             id: self.model.id.clone(),

@@ -1,4 +1,4 @@
-//! The HTTP edge: OpenAI's API on this machine, in front of whoever answers.
+//! The HTTP edge: OpenAI's API on this machine in front of whoever answers, and other APIs put into its words.
 //!
 //! ```text
 //!   client ── guard ──────> routes ──────> extension ───> Inference (the buyer)
@@ -6,12 +6,15 @@
 //!             key, hops      allow list     taken out       v
 //!   client <── body as it comes <─────── answer <───── Reply: data, then Summary
 //!              usage with `infernet`,     the seam at the end; errors that are told
+//!
+//!   another API's client ── dialect ──> the same, and back through it
 //! ```
 //!
 //! It knows nothing of the network: [`Inference`] is all that it asks for. Bytes of an answer pass untouched; only the
 //! last events wait for what is known at the end. A client that goes away drops the reply, which cancels the engine.
 
 mod answer;
+mod dialect;
 mod errors;
 mod extension;
 mod guard;

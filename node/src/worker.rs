@@ -149,6 +149,7 @@ fn job(
         status: 400,
         ..fail(FailCode::Request, &error.to_string())
     };
+    let body_bytes = body.len() as u64;
     let read = infernet_inference::Request::read(endpoint, &body).map_err(bad)?;
     allow::check(endpoint, &body, served.model.features).map_err(bad)?;
     let budget = served.max_output();
@@ -163,8 +164,11 @@ fn job(
         model: served.model.name.clone(),
         id,
         body,
-        // Where nothing bounds the output but the context, the engine knows best what the prompt leaves of it.
-        max_output: served.model.max_output,
+        // An engine refuses an output that does not fit beside the prompt, so a bound that nobody asked for leaves room.
+        max_output: Some(
+            read.max_output
+                .map_or_else(|| served.room(body_bytes).min(budget), |_| budget),
+        ),
         resume: None,
     };
     Ok((served.backend, job))

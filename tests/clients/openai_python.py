@@ -1,35 +1,21 @@
-"""The official OpenAI client for Python against a gateway of this network.
-
-INFERNET_GATEWAY names the gateway (http://127.0.0.1:46338); INFERNET_MODEL a model that it serves, else the first of
-its list is taken. Prints what it checked; the exit status is 1 when something does not hold.
-"""
+"""The official OpenAI client for Python against a gateway of this network; see checks.py."""
 
 import asyncio
-import os
-import sys
+import json
 
 import openai
+from checks import FEATURES, GATEWAY, MODEL, QUESTION, WEATHER, check, done, raises
 
-BASE = os.environ["INFERNET_GATEWAY"].rstrip("/") + "/v1"
-STORY = [{"role": "user", "content": "Tell me a story about a fox."}]
-
-checks = 0
-
-
-def check(holds: bool, what: str) -> None:
-    global checks
-    checks += 1
-    if not holds:
-        print(f"not so: {what}")
-        sys.exit(1)
-    print(f"ok: {what}")
+BASE = GATEWAY + "/v1"
+STORY = [{"role": "user", "content": QUESTION}]
+TOOL = {"type": "function", "function": {"name": "weather", "description": "The weather.", "parameters": WEATHER}}
 
 
 def models(client: openai.OpenAI) -> str:
     listed = client.models.list().data
     check(len(listed) > 0, "models are listed")
     check(all(model.owned_by == "infernet" for model in listed), "models are this network's")
-    name = os.environ.get("INFERNET_MODEL") or listed[0].id
+    name = MODEL or listed[0].id
     check(client.models.retrieve(name).id == name, f"the model {name} is shown")
     return name
 
@@ -77,6 +63,86 @@ def completion(client: openai.OpenAI, model: str) -> None:
     check(bool("".join(chunk.choices[0].text for chunk in chunks)), "a completion streams")
 
 
+def tools(client: openai.OpenAI, model: str) -> None:
+    asked = {"model": model, "messages": STORY, "tools": [TOOL], "max_tokens": 60}
+    if "tools" not in FEATURES:
+        raises(openai.UnprocessableEntityError, "tools are refused", lambda: client.chat.completions.create(**asked))
+        return
+    answer = client.chat.completions.create(**asked, tool_choice="required")
+    call = answer.choices[0].message.tool_calls[0]
+    check(call.function.name == "weather", "a tool is called")
+    check(isinstance(json.loads(call.function.arguments)["city"], str), "its arguments fit its schema")
+    check(answer.choices[0].finish_reason == "tool_calls", "the answer ended for it")
+    chunks = list(client.chat.completions.create(**asked, tool_choice="required", stream=True))
+    pieces = [call for chunk in chunks if chunk.choices for call in chunk.choices[0].delta.tool_calls or []]
+    arguments = "".join(piece.function.arguments or "" for piece in pieces)
+    check(pieces[0].function.name == "weather" and "city" in json.loads(arguments), "a tool is called in a stream")
+    told = STORY + [
+        {"role": "assistant", "content": None, "tool_calls": [call.model_dump()]},
+        {"role": "tool", "tool_call_id": call.id, "content": "Rain."},
+    ]
+    answer = client.chat.completions.create(model=model, messages=told, tools=[TOOL], tool_choice="none", max_tokens=8)
+    check(answer.usage.completion_tokens > 0, "the result of a tool is taken")
+
+
+def structured(client: openai.OpenAI, model: str) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "weather", "strict": True, "schema": WEATHER}}
+    asked = {"model": model, "messages": STORY, "response_format": form, "max_tokens": 60}
+    if "json_schema" not in FEATURES:
+        kind = openai.UnprocessableEntityError
+        raises(kind, "a schema is refused", lambda: client.chat.completions.create(**asked))
+        return
+    answer = client.chat.completions.create(**asked)
+    check(set(json.loads(answer.choices[0].message.content)) == {"city"}, "an answer keeps to its schema")
+
+
+def embeddings(client: openai.OpenAI, model: str) -> None:
+    texts = ["a fox", "a hedgehog", "three small ducks"]
+    if "embeddings" not in FEATURES:
+        kind = openai.UnprocessableEntityError
+        raises(kind, "embeddings are refused", lambda: client.embeddings.create(model=model, input=texts))
+        return
+    for encoding in ("float", "base64"):
+        answer = client.embeddings.create(model=model, input=texts, encoding_format=encoding)
+        check([item.index for item in answer.data] == [0, 1, 2], f"every text has its vector ({encoding})")
+    check(len({len(item.embedding) for item in answer.data}) == 1, "vectors are of one length")
+    check(answer.usage.prompt_tokens > 0, "their tokens are counted")
+
+
+def responses(client: openai.OpenAI, model: str) -> None:
+    answer = client.responses.create(model=model, input=QUESTION, max_output_tokens=12)
+    check(answer.object == "response" and bool(answer.output_text), "a response has text")
+    check(answer.status == "incomplete" and answer.usage.output_tokens <= 12, "a bounded response says so")
+    told = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hello!"}]
+    told.append({"role": "user", "content": [{"type": "input_text", "text": QUESTION}]})
+    events = list(client.responses.create(model=model, input=told, instructions="Be brief.", stream=True, max_output_tokens=12))
+    kinds = [event.type for event in events]
+    check(kinds[:2] == ["response.created", "response.in_progress"], "a stream of events begins")
+    check([event.sequence_number for event in events] == list(range(len(events))), "its events are numbered")
+    text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    check(kinds[-1] == "response.incomplete" and events[-1].response.output_text == text, "its end holds its text")
+    with client.responses.stream(model=model, input=QUESTION, max_output_tokens=8) as stream:
+        final = stream.get_final_response()
+    check(bool(final.output_text), "the client puts a stream together")
+    stored = lambda: client.responses.create(model=model, input="x", previous_response_id="resp_1")
+    raises(openai.BadRequestError, "what needs a stored answer is refused", stored)
+    if "tools" in FEATURES:
+        tool = {"type": "function", "name": "weather", "parameters": WEATHER, "strict": True}
+        answer = client.responses.create(model=model, input=QUESTION, tools=[tool], tool_choice="required", max_output_tokens=60)
+        call = next(item for item in answer.output if item.type == "function_call")
+        check("city" in json.loads(call.arguments), "a response calls a tool")
+        result = {"type": "function_call_output", "call_id": call.call_id, "output": "Rain."}
+        told = [{"role": "user", "content": QUESTION}, call.model_dump(exclude_none=True), result]
+        answer = client.responses.create(model=model, input=told, max_output_tokens=8)
+        check(answer.usage.output_tokens > 0, "a response takes a tool's result")
+
+
+def in_time(client: openai.OpenAI, model: str) -> None:
+    hasty = client.with_options(timeout=0.001, max_retries=0)
+    asked = lambda: hasty.chat.completions.create(model=model, messages=STORY)
+    raises(openai.APITimeoutError, "a client that waits no longer is not held", asked)
+
+
 def errors(client: openai.OpenAI, model: str) -> None:
     def raises(kind: type, code: str | None, **request: object) -> None:
         try:
@@ -119,8 +185,13 @@ def main() -> None:
     completion(client, model)
     errors(client, model)
     extension(client, model)
+    tools(client, model)
+    structured(client, model)
+    embeddings(client, model)
+    responses(client, model)
+    in_time(client, model)
     asyncio.run(at_once(model))
-    print(f"{checks} checks hold")
+    done()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Result, network};
 use crate::cli::{ReceiptsCommand, ReceiptsExportArgs, ReceiptsListArgs, ReceiptsShowArgs};
+use crate::clock;
 use crate::config::Overrides;
 use crate::ipc::{self, CallError};
 use crate::out::{Exit, Failure, Style};
@@ -104,7 +105,7 @@ fn table(rows: &[Value], context: &Context) {
                 _ => "provider only".to_owned(),
             };
             json!([
-                ["finished", row["finished_at"].as_u64().map(time)],
+                ["finished", row["finished_at"].as_u64().map(clock::utc)],
                 ["request", id("request")],
                 ["job", id("job")],
                 ["role", row["role"]],
@@ -136,31 +137,6 @@ fn table(rows: &[Value], context: &Context) {
 
 fn columns(row: &Value) -> impl Iterator<Item = &Value> {
     row.as_array().into_iter().flatten()
-}
-
-/// `2026-11-20 12:34:56` in UTC, from Unix milliseconds.
-pub(super) fn time(millis: u64) -> String {
-    let seconds = millis / 1000;
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Howard Hinnant's `civil_from_days`: eras of 400 years that begin on 1 March.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
-    let month = if month_shifted < 10 {
-        month_shifted + 3
-    } else {
-        month_shifted - 9
-    };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}",
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    )
 }
 
 /// An id that somebody typed.
@@ -201,7 +177,7 @@ fn show(args: &ReceiptsShowArgs, context: &Context) -> Result {
                 .filter(|(_, value)| !value.is_null());
             let fields: Vec<(String, String)> = members
                 .map(|(name, value)| match (name.as_str(), value.as_u64()) {
-                    ("finished_at", Some(at)) => ("finished".to_owned(), format!("{} UTC", time(at))),
+                    ("finished_at", Some(at)) => ("finished".to_owned(), format!("{} UTC", clock::utc(at))),
                     _ => (network::heading(name), network::cell(name, value)),
                 })
                 .collect();
@@ -270,7 +246,7 @@ mod tests {
             (1_700_000_000_000, "2023-11-14 22:13:20"),
             (4_107_542_400_000, "2100-03-01 00:00:00"),
         ] {
-            assert_eq!(time(millis), text);
+            assert_eq!(clock::utc(millis), text);
         }
     }
 

@@ -22,6 +22,7 @@ use infernet_inference::wire::{DONE, usage_json};
 use infernet_protocol::{JobId, Price, RequestId};
 use memchr::memmem;
 
+use super::dialect::{self, Dialect};
 use super::errors::ApiError;
 use super::inference::{InferError, Part, Reply, Summary};
 use super::metrics::Watching;
@@ -30,7 +31,12 @@ use super::metrics::Watching;
 const SUMMARY_WITHIN: Duration = Duration::from_secs(2);
 
 /// The response to a request that is being answered.
-pub(super) async fn respond(reply: Reply, usage_asked: bool, watching: Watching) -> Response {
+pub(super) async fn respond(
+    reply: Reply,
+    usage_asked: bool,
+    watching: Watching,
+    dialect: Option<Box<dyn Dialect>>,
+) -> Response {
     let told = told(&reply);
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
     let names = Names {
@@ -47,12 +53,22 @@ pub(super) async fn respond(reply: Reply, usage_asked: bool, watching: Watching)
                 over: false,
                 watching,
             };
-            ("text/event-stream; charset=utf-8", Ok(Body::from_stream(seam.events())))
+            match dialect {
+                None => ("text/event-stream; charset=utf-8", Ok(told_as(seam.events().boxed()))),
+                Some(dialect) => (
+                    dialect.stream_type(),
+                    Ok(told_as(dialect::translated(seam.events().boxed(), dialect))),
+                ),
+            }
         }
-        ContentType::Json => (
-            "application/json",
-            document(reply.body, &names, watching).await.map(Body::from),
-        ),
+        ContentType::Json => {
+            let whole = document(reply.body, &names, watching).await;
+            let whole = match dialect {
+                Some(dialect) => whole.and_then(|whole| in_other_words(status, whole, dialect)),
+                None => whole,
+            };
+            ("application/json", whole.map(Body::from))
+        }
     };
     let mut response = match body {
         Ok(body) => {
@@ -66,6 +82,18 @@ pub(super) async fn respond(reply: Reply, usage_asked: bool, watching: Watching)
     };
     response.headers_mut().extend(told);
     response
+}
+
+fn told_as(events: BoxStream<'static, Bytes>) -> Body {
+    Body::from_stream(events.map(Ok::<_, Infallible>))
+}
+
+fn in_other_words(status: StatusCode, whole: Bytes, mut dialect: Box<dyn Dialect>) -> Result<Bytes, ApiError> {
+    if !status.is_success() {
+        return Err(dialect::refusal(status, whole));
+    }
+    let value = serde_json::from_slice(&whole).map_err(|_| ApiError::of(broken_off(true), &[]))?;
+    Ok(dialect.document(&value).to_string().into())
 }
 
 /// Headers that tell who answers.
@@ -143,10 +171,10 @@ struct Seam {
 }
 
 impl Seam {
-    fn events(self) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
+    fn events(self) -> impl Stream<Item = Bytes> + Send + 'static {
         stream::unfold(self, |mut seam| async move {
             let bytes = seam.next().await?;
-            Some((Ok(bytes), seam))
+            Some((bytes, seam))
         })
     }
 

@@ -80,6 +80,31 @@ impl ApiError {
         self
     }
 
+    /// The status that it is told with.
+    pub(super) fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// What it says, for people; an engine's own words where there are any.
+    pub(super) fn message(&self) -> String {
+        let words = self.0.body.as_ref().and_then(|body| {
+            let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+            let error = &body["error"];
+            Some(error["message"].as_str().or(error.as_str())?.to_owned())
+        });
+        words.unwrap_or_else(|| self.0.message.clone())
+    }
+
+    pub(super) fn malformed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID, message)
+    }
+
+    /// A field that this network has no counterpart for.
+    pub(super) fn unsupported(field: &str) -> Self {
+        let message = format!("`{field}` is not supported here; leave it out");
+        Self::invalid(message, field).code("unsupported_field")
+    }
+
     pub(super) fn invalid(message: impl Into<String>, param: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, INVALID, message).param(param)
     }
@@ -199,7 +224,7 @@ impl ApiError {
     }
 
     /// An engine's refusal keeps its status and its words, where they are an error object.
-    fn refused(status: u16, body: Bytes, message: String) -> Self {
+    pub(super) fn refused(status: u16, body: Bytes, message: String) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
         let kind = if status.is_client_error() { INVALID } else { SERVER };
         let is_error =
@@ -266,6 +291,8 @@ impl IntoResponse for ApiError {
                 HeaderValue::from_static(if should { "true" } else { "false" }),
             );
         }
+        // For whoever puts it into another API's words.
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -14,9 +14,11 @@ use infernet_inference::{Endpoint, allow, request};
 use infernet_protocol::ModelId;
 use infernet_protocol::capability::Features;
 
+use super::dialect::{self, Dialect, Translated, anthropic, ollama, responses};
 use super::errors::{ApiError, similar};
 use super::extension::{FIELDS, Preferences};
-use super::inference::{InferError, InferenceRequest, Reply};
+use super::inference::{InferError, InferenceRequest, Reply, ServedModel};
+use super::limits::Share;
 use super::metrics::Watching;
 use super::{Shared, answer, guard, models};
 
@@ -29,12 +31,27 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/models/{*id}", get(model))
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completion))
+        .route("/v1/embeddings", post(embeddings))
+        .route("/v1/responses", post(respond))
+        .route("/v1/messages", post(messages))
+        .route("/v1/messages/count_tokens", post(count_tokens))
+        .route("/api/chat", post(ollama_chat))
+        .route("/api/generate", post(ollama_generate))
+        .route("/api/embed", post(ollama_embed))
+        .route("/api/embeddings", post(ollama_embeddings))
+        .route("/api/tags", get(ollama_tags))
+        .route("/api/ps", get(ollama_ps))
+        .route("/api/show", post(ollama_show))
+        .route("/api/pull", post(ollama_pull))
+        .route("/api/version", get(ollama_version))
+        .route("/", get(root))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard::guard))
+        .layer(middleware::from_fn(dialect::errors))
         .with_state(shared)
 }
 
@@ -88,38 +105,158 @@ async fn model(State(shared): Gateway, Path(name): Path<String>) -> Response {
 }
 
 async fn chat(State(shared): Gateway, request: Request) -> Response {
-    serve(&shared, "chat_completions", Endpoint::ChatCompletions, request).await
+    serve(
+        &shared,
+        "chat_completions",
+        Words::OpenAi(Endpoint::ChatCompletions),
+        request,
+    )
+    .await
 }
 
 async fn completion(State(shared): Gateway, request: Request) -> Response {
-    serve(&shared, "completions", Endpoint::Completions, request).await
+    serve(&shared, "completions", Words::OpenAi(Endpoint::Completions), request).await
 }
 
-async fn serve(shared: &Arc<Shared>, route: &'static str, endpoint: Endpoint, request: Request) -> Response {
-    let response = match begin(shared, endpoint, request).await {
-        Ok((reply, usage_asked, watching)) => answer::respond(reply, usage_asked, watching).await,
+async fn embeddings(State(shared): Gateway, request: Request) -> Response {
+    serve(&shared, "embeddings", Words::OpenAi(Endpoint::Embeddings), request).await
+}
+
+async fn respond(State(shared): Gateway, request: Request) -> Response {
+    serve(&shared, "responses", Words::Other(responses::read), request).await
+}
+
+async fn messages(State(shared): Gateway, request: Request) -> Response {
+    serve(&shared, "messages", Words::Other(anthropic::read), request).await
+}
+
+async fn ollama_chat(State(shared): Gateway, request: Request) -> Response {
+    serve(&shared, "ollama_chat", Words::Other(ollama::read_chat), request).await
+}
+
+async fn ollama_generate(State(shared): Gateway, request: Request) -> Response {
+    serve(&shared, "ollama_generate", Words::Other(ollama::read_generate), request).await
+}
+
+async fn ollama_embed(State(shared): Gateway, request: Request) -> Response {
+    let read = Words::Other(|body| ollama::read_embed(body, false));
+    serve(&shared, "ollama_embed", read, request).await
+}
+
+async fn ollama_embeddings(State(shared): Gateway, request: Request) -> Response {
+    let read = Words::Other(|body| ollama::read_embed(body, true));
+    serve(&shared, "ollama_embed", read, request).await
+}
+
+/// As far as the gateway can tell, which has no tokenizer: the estimate that its own auctions go by.
+async fn count_tokens(State(shared): Gateway, request: Request) -> Response {
+    let counted = async {
+        let began = Instant::now();
+        let (body, _share) = read_body(&shared, request).await?;
+        let translated = anthropic::read_to_count(&body)?;
+        let asked = check(&shared, translated.endpoint, &translated.body, began)?;
+        Ok::<_, ApiError>(Json(serde_json::json!({ "input_tokens": asked.request.input_tokens })))
+    };
+    let response = counted.await.into_response();
+    shared.metrics.responded("count_tokens", response.status());
+    response
+}
+
+/// What Ollama's programs look for to see whether somebody is there.
+async fn root() -> &'static str {
+    "Infernet is running\n"
+}
+
+async fn ollama_version() -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "version": env!("CARGO_PKG_VERSION") }))
+}
+
+async fn ollama_tags(State(shared): Gateway) -> Response {
+    let tags = ollama::tags(&shared.inference.models().await);
+    shared.metrics.responded("models", StatusCode::OK);
+    Json(tags).into_response()
+}
+
+/// No model is loaded here, and any of them answers at once.
+async fn ollama_ps() -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "models": [] }))
+}
+
+async fn ollama_show(State(shared): Gateway, request: Request) -> Response {
+    let shown = async { Ok::<_, ApiError>(Json(ollama::show(&named(&shared, request).await?))) };
+    let response = shown.await.into_response();
+    shared.metrics.responded("model", response.status());
+    response
+}
+
+/// A model of the network needs no pulling; one that nobody serves cannot be pulled from here.
+async fn ollama_pull(State(shared): Gateway, request: Request) -> Response {
+    let pulled = async {
+        named(&shared, request).await?;
+        Ok::<_, ApiError>(Json(serde_json::json!({ "status": "success" })))
+    };
+    let response = pulled.await.into_response();
+    shared.metrics.responded("model", response.status());
+    response
+}
+
+/// The served model that a request names.
+async fn named(shared: &Arc<Shared>, request: Request) -> Result<ServedModel, ApiError> {
+    let (body, _share) = read_body(shared, request).await?;
+    let name = ollama::named(&body)?;
+    let served = shared.inference.models().await;
+    let id = ModelId::new(&name).ok();
+    let found = served.iter().find(|model| Some(&model.id) == id.as_ref());
+    found
+        .cloned()
+        .ok_or_else(|| ApiError::no_model(&name, &similar(&name, &served)))
+}
+
+/// In whose words a request is.
+enum Words {
+    OpenAi(Endpoint),
+    Other(fn(&[u8]) -> Result<Translated, ApiError>),
+}
+
+/// A request whose answer has begun, and all that its way back needs.
+struct Begun {
+    reply: Reply,
+    usage_asked: bool,
+    watching: Watching,
+    dialect: Option<Box<dyn Dialect>>,
+}
+
+async fn serve(shared: &Arc<Shared>, route: &'static str, words: Words, request: Request) -> Response {
+    let response = match begin(shared, words, request).await {
+        Ok(begun) => answer::respond(begun.reply, begun.usage_asked, begun.watching, begun.dialect).await,
         Err(error) => error.into_response(),
     };
     shared.metrics.responded(route, response.status());
     response
 }
 
-/// Reads a request, checks it once, and has its answer begun.
-async fn begin(
-    shared: &Arc<Shared>,
-    endpoint: Endpoint,
-    request: Request,
-) -> Result<(Reply, bool, Watching), ApiError> {
-    let began = Instant::now();
+async fn read_body(shared: &Shared, request: Request) -> Result<(bytes::Bytes, Share), ApiError> {
     let told = request
         .headers()
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse().ok());
-    let (body, share) = shared.limits.read(request.into_body(), told).await?;
+    shared.limits.read(request.into_body(), told).await
+}
+
+/// Reads a request, checks it once, and has its answer begun.
+async fn begin(shared: &Arc<Shared>, words: Words, request: Request) -> Result<Begun, ApiError> {
+    let began = Instant::now();
+    let (body, share) = read_body(shared, request).await?;
     let mut watching = Watching::begin(shared, began, share);
-    let checked = check(shared, endpoint, &body, began);
-    let asked = match checked {
-        Ok(asked) => asked,
+    let checked = match words {
+        Words::OpenAi(endpoint) => check(shared, endpoint, &body, began).map(|asked| (asked, None)),
+        Words::Other(read) => read(&body).and_then(|translated| {
+            let asked = check(shared, translated.endpoint, &translated.body, began)?;
+            Ok((asked, Some(translated.dialect)))
+        }),
+    };
+    let (asked, dialect) = match checked {
+        Ok(checked) => checked,
         Err(error) => {
             watching.failed();
             return Err(error);
@@ -127,7 +264,12 @@ async fn begin(
     };
     let usage_asked = asked.request.usage_asked;
     match shared.inference.infer(asked).await {
-        Ok(reply) => Ok((reply, usage_asked, watching)),
+        Ok(reply) => Ok(Begun {
+            reply,
+            usage_asked,
+            watching,
+            dialect,
+        }),
         Err(error) => {
             watching.failed();
             let served = match &error {

@@ -8,8 +8,8 @@ use infernet_protocol::receipt::chain::{self, Checked};
 use serde_json::{Value, json};
 
 use super::super::{Context, Result};
-use super::time;
 use crate::cli::ReceiptsVerifyArgs;
+use crate::clock;
 use crate::out::{Exit, Failure, Out, Style};
 
 /// Largest file that is read: the longest lease has 72,000 receipts of about a kilobyte with their countersignatures.
@@ -114,7 +114,7 @@ fn print(checked: &Checked, out: &Out) {
         ("provider", deal.worker.peer_id()),
         ("model", checked.offer.requirement.model.to_string()),
         ("price", price),
-        ("accepted", format!("{} UTC", time(checked.accept.issued_at.0))),
+        ("accepted", format!("{} UTC", clock::utc(checked.accept.issued_at.0))),
         ("signed by both", signed),
         (
             "sum of those",

@@ -1,0 +1,260 @@
+//! Other APIs' words for the same: Anthropic's, Ollama's, and OpenAI's own Responses.
+//!
+//! ```text
+//!   request in another API's words ── read ──> OpenAI's chat request ── the usual way ──> chunks
+//!   answer in another API's words <────────────── Dialect <───────────────────────────────┘
+//! ```
+//!
+//! Everything behind this module knows one API. What has no counterpart there is refused by name, unless it is a hint
+//! that changes nothing of the answer. Errors are put into the words of the API whose path was called.
+
+pub(super) mod anthropic;
+pub(super) mod ollama;
+pub(super) mod responses;
+
+use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, stream};
+use infernet_inference::Endpoint;
+use infernet_inference::sse::Splitter;
+use serde_json::{Map, Value, json};
+
+use super::errors::ApiError;
+use super::extension::FIELDS;
+
+/// Server-sent events.
+const EVENTS: &str = "text/event-stream; charset=utf-8";
+
+/// A request in OpenAI's words, and how its answer is put back.
+pub(super) struct Translated {
+    pub(super) endpoint: Endpoint,
+    pub(super) body: Bytes,
+    pub(super) dialect: Box<dyn Dialect>,
+}
+
+/// Puts an answer into another API's words. One is made for each request and keeps what it needs to know of it.
+pub(super) trait Dialect: Send {
+    /// Content type of a stream.
+    fn stream_type(&self) -> &'static str {
+        EVENTS
+    }
+
+    /// One chunk of a streamed answer.
+    fn chunk(&mut self, chunk: &Value, out: &mut String);
+
+    /// The answer is complete.
+    fn done(&mut self, out: &mut String);
+
+    /// The answer broke off; `error` is OpenAI's error object.
+    fn failed(&mut self, error: &Value, out: &mut String);
+
+    /// An answer that is not streamed.
+    fn document(&mut self, whole: &Value) -> Value;
+}
+
+/// The events of an answer, translated. It ends with the answer's end or its failure, as its source does.
+pub(super) fn translated(source: BoxStream<'static, Bytes>, dialect: Box<dyn Dialect>) -> BoxStream<'static, Bytes> {
+    let state = (source, dialect, Splitter::default());
+    let events = stream::unfold(state, |(mut source, mut dialect, mut splitter)| async move {
+        loop {
+            let bytes = source.next().await?;
+            splitter.push(bytes);
+            let mut out = String::new();
+            while let Ok(Some(event)) = splitter.next_event() {
+                let Some(data) = event.data() else { continue };
+                if &*data == b"[DONE]" {
+                    dialect.done(&mut out);
+                    continue;
+                }
+                // What is no JSON is none of an engine's chunks.
+                let Ok(chunk) = serde_json::from_slice::<Value>(&data) else {
+                    continue;
+                };
+                match chunk.get("error").filter(|error| !error.is_null()) {
+                    Some(error) => dialect.failed(error, &mut out),
+                    None => dialect.chunk(&chunk, &mut out),
+                }
+            }
+            if !out.is_empty() {
+                return Some((Bytes::from(out), (source, dialect, splitter)));
+            }
+        }
+    });
+    events.boxed()
+}
+
+/// A named event.
+fn event(out: &mut String, name: &str, data: &Value) {
+    out.push_str("event: ");
+    out.push_str(name);
+    out.push_str("\ndata: ");
+    out.push_str(&data.to_string());
+    out.push_str("\n\n");
+}
+
+// ------------------------------------------------------------------------------------------------------ requests
+
+/// The fields of a request, taken one by one; what is left at the end is refused.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn read(body: &[u8]) -> Result<Self, ApiError> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(map)) => Ok(Self(map)),
+            Ok(_) => Err(ApiError::malformed("the body is not a JSON object")),
+            Err(error) => Err(ApiError::malformed(format!("the body is not JSON: {error}"))),
+        }
+    }
+
+    /// A field; null is as good as absent.
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name).filter(|value| !value.is_null())
+    }
+
+    fn text(&mut self, name: &str) -> Result<Option<String>, ApiError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(ApiError::invalid(format!("`{name}` is a string"), name)),
+        }
+    }
+
+    fn flag(&mut self, name: &str) -> Result<Option<bool>, ApiError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(flag)),
+            Some(_) => Err(ApiError::invalid(format!("`{name}` is true or false"), name)),
+        }
+    }
+
+    fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>, ApiError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Array(list)) => Ok(Some(list)),
+            Some(_) => Err(ApiError::invalid(format!("`{name}` is a list"), name)),
+        }
+    }
+
+    /// Takes what changes nothing of the answer.
+    fn ignore(&mut self, names: &[&str]) {
+        for name in names {
+            self.0.remove(*name);
+        }
+    }
+
+    /// Hands on under another name what both APIs understand alike.
+    fn pass(&mut self, names: &[(&str, &str)], to: &mut Map<String, Value>) {
+        for (theirs, ours) in names {
+            if let Some(value) = self.take(theirs) {
+                to.insert((*ours).to_owned(), value);
+            }
+        }
+    }
+
+    /// This network's own fields, which every API may carry.
+    fn pass_own(&mut self, to: &mut Map<String, Value>) {
+        for name in FIELDS {
+            if let Some(value) = self.take(name) {
+                to.insert(name.to_owned(), value);
+            }
+        }
+    }
+
+    /// Nothing may be left.
+    fn end(self) -> Result<(), ApiError> {
+        match self.0.into_iter().find(|(_, value)| !value.is_null()) {
+            None => Ok(()),
+            Some((name, _)) => Err(ApiError::unsupported(&name)),
+        }
+    }
+}
+
+/// A chat request, with usage asked for where it is streamed.
+fn chat(mut request: Map<String, Value>, stream: bool, dialect: Box<dyn Dialect>) -> Translated {
+    if stream {
+        request.insert("stream".to_owned(), true.into());
+        request.insert("stream_options".to_owned(), json!({ "include_usage": true }));
+    }
+    Translated {
+        endpoint: Endpoint::ChatCompletions,
+        body: Value::Object(request).to_string().into(),
+        dialect,
+    }
+}
+
+/// A part of a message that is an image, from base64 and its type.
+fn image(kind: &str, base64: &str) -> Value {
+    json!({ "type": "image_url", "image_url": { "url": format!("data:{kind};base64,{base64}") } })
+}
+
+/// Parts of a message as the shortest form that says the same.
+fn content(mut parts: Vec<Value>) -> Value {
+    match &mut parts[..] {
+        [only] if only["type"] == "text" => only["text"].take(),
+        _ => Value::Array(parts),
+    }
+}
+
+fn text_part(text: String) -> Value {
+    json!({ "type": "text", "text": text })
+}
+
+fn tokens(usage: &Value, name: &str) -> u64 {
+    usage[name].as_u64().unwrap_or(0)
+}
+
+/// The first choice's part of a chunk.
+fn delta(chunk: &Value) -> &Value {
+    &chunk["choices"][0]["delta"]
+}
+
+/// What a chunk or a message says of its reasoning, under either of the names in use.
+fn reasoning(message: &Value) -> Option<&str> {
+    let text = |name: &str| message[name].as_str();
+    text("reasoning_content")
+        .or_else(|| text("reasoning"))
+        .filter(|text| !text.is_empty())
+}
+
+// -------------------------------------------------------------------------------------------------------- errors
+
+/// Whose words a path is called in.
+fn of_path(path: &str) -> Option<fn(&ApiError) -> Value> {
+    if path.starts_with("/v1/messages") {
+        Some(anthropic::error)
+    } else if path.starts_with("/api/") {
+        Some(ollama::error)
+    } else {
+        None
+    }
+}
+
+/// Puts errors, wherever they came from, into the words of the API that was called.
+pub(super) async fn errors(request: Request, next: Next) -> Response {
+    let words = of_path(request.uri().path());
+    let mut response = next.run(request).await;
+    let Some(error) = response.extensions_mut().remove::<ApiError>() else {
+        return response;
+    };
+    let Some(words) = words else { return response };
+    let mut again = (response.status(), words(&error).to_string()).into_response();
+    for (name, value) in response.headers() {
+        if name != axum::http::header::CONTENT_LENGTH {
+            again.headers_mut().insert(name.clone(), value.clone());
+        }
+    }
+    again
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    again
+}
+
+/// An engine's own refusal, out of its document.
+pub(super) fn refusal(status: StatusCode, document: Bytes) -> ApiError {
+    ApiError::refused(status.as_u16(), document, "the provider refused the request".to_owned())
+}
