@@ -23,7 +23,7 @@ use infernet_inference::Endpoint;
 use infernet_inference::backend::ContentType;
 use infernet_inference::watch::{self, Watch};
 use infernet_protocol::auction::Policy;
-use infernet_protocol::capability::Features;
+use infernet_protocol::capability::{Features, ModelAd};
 use infernet_protocol::codec::Blob;
 use infernet_protocol::market::lease::Bounds;
 use infernet_protocol::names::PART_BYTES;
@@ -36,13 +36,14 @@ use infernet_protocol::{Millis, ModelId, NodeId, Price, Verified};
 use tracing::{debug, info};
 
 use crate::clock;
+use crate::gateway::Quality;
 use crate::happenings::Happening;
 use crate::leases::{Lease, SettleError, Settled, Unplaced, Using};
 use crate::line::{BuyerLine, LineError};
 use crate::node::Node;
 use consumer::{Consumer, Gone, Head, Summary};
 
-/// Providers that one request may go through before it is given up.
+/// Providers that may fail one request before it is given up.
 const ATTEMPTS: usize = 6;
 /// A request whose time is up gets this long to be cancelled and receipted.
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);
@@ -74,10 +75,40 @@ pub struct Purchase {
     pub only: Vec<NodeId>,
     /// Never these.
     pub ignore: Vec<NodeId>,
+    /// Quantisations that will do, as ads name them; any where empty.
+    pub quantisations: Vec<String>,
+    /// How fast it should be, where somebody promises that.
+    pub quality: Quality,
     /// Whether the deal may be seen by everybody.
     pub public: bool,
     /// When it is given up.
     pub deadline: Instant,
+}
+
+impl Purchase {
+    /// Whether what a provider advertises of the model will do.
+    pub(crate) fn accepts(&self, entry: &ModelAd) -> bool {
+        let quantisation = match entry.quantisation.as_str() {
+            "" => "unknown",
+            told => told,
+        };
+        self.input_tokens <= entry.context
+            && (self.quantisations.is_empty()
+                || self
+                    .quantisations
+                    .iter()
+                    .any(|wanted| wanted.eq_ignore_ascii_case(quantisation)))
+    }
+
+    /// Whether a provider promises the speed that is preferred; one that promises nothing does not.
+    pub(crate) fn prefers(&self, entry: &ModelAd) -> bool {
+        let Quality {
+            throughput_min,
+            latency_max,
+        } = self.quality;
+        throughput_min.is_none_or(|least| f64::from(entry.speed) / 1000.0 >= f64::from(least))
+            && latency_max.is_none_or(|most| entry.ttft.0 > 0 && f64::from(entry.ttft.0) / 1000.0 <= f64::from(most))
+    }
 }
 
 /// Why an attempt with one provider did not bring the answer.
@@ -86,9 +117,12 @@ pub enum Failure {
     /// It could not be reached.
     #[error("the provider cannot be reached")]
     Unreachable,
-    /// Every slot is taken, or the lease is over.
+    /// Every slot is taken.
     #[error("the provider is busy")]
     Busy,
+    /// The lease is over, and another may be had.
+    #[error("the provider has ended the lease")]
+    Ended,
     /// The line broke.
     #[error("{0}")]
     Lost(String),
@@ -188,6 +222,8 @@ pub(crate) async fn serve(node: Arc<Node>, purchase: Purchase, mut consumer: Con
 struct Tried {
     attempts: u32,
     failed: Vec<NodeId>,
+    /// A lease was over before it could be used; that is excused once.
+    ended: bool,
 }
 
 async fn buy(
@@ -215,24 +251,39 @@ async fn buy(
         drop(using);
         node.market.disappointed(lease.worker, &failure);
         let delivered = consumer.has_begun();
-        if matches!(failure, Failure::Late) {
+        if matches!(failure, Failure::Late) || Instant::now() >= purchase.deadline {
             return Err(BuyError::Deadline { delivered });
+        }
+        // A line that broke after the consumer had left is no reason to ask somebody else.
+        if consumer.is_gone() {
+            return Err(BuyError::Failed(Failure::Cancelled));
         }
         if delivered {
             return Err(BuyError::BrokenOff(failure));
         }
-        if !failure.is_retryable() || tried.failed.len() >= ATTEMPTS {
+        if !failure.is_retryable() {
             return Err(BuyError::Failed(failure));
         }
-        info!(provider = %lease.worker.short(), %failure, "going on with the next provider");
         consumer.begin_anew();
-        // Not held against it for this request: who is busy now may be the only one there is.
-        if !matches!(failure, Failure::Busy) {
+        // Not held against it for this request: who is busy now, or has ended a lease, may be the only one there is.
+        let is_excused = match failure {
+            Failure::Busy => true,
+            Failure::Ended => !std::mem::replace(&mut tried.ended, true),
+            _ => false,
+        };
+        if matches!(failure, Failure::Ended) {
+            node.leases.end(&lease);
+        }
+        if !is_excused {
             let (provider, why) = (lease.worker, failure.to_string());
             node.happenings.tell(|| Happening::WentOn { provider, why });
             node.leases.end(&lease);
             tried.failed.push(lease.worker);
-            runner_up = node.leases.runner_up(node, &lease, &tried.failed);
+            if tried.failed.len() >= ATTEMPTS {
+                return Err(BuyError::Failed(failure));
+            }
+            info!(provider = %lease.worker.short(), %failure, "going on with the next provider");
+            runner_up = node.leases.runner_up(node, &lease, purchase, &tried.failed);
         }
     }
 }
@@ -277,7 +328,7 @@ async fn attempt(
             match &failure {
                 // Its receipt has come.
                 _ if using.is_over() => {}
-                Failure::Failed(_) => using.failed(),
+                Failure::Failed(_) | Failure::Ended => using.failed(),
                 Failure::Busy => using.busy(),
                 _ => using.lost(receiving.seen(), receiving.commitment.digest(), receiving.frames),
             }
@@ -303,14 +354,14 @@ async fn receive(
     loop {
         let said = tokio::select! {
             biased;
-            said = line.next() => said?,
-            () = consumer.gone(), if failed.is_none() => {
-                failed = Some(Failure::Cancelled);
+            () = &mut late, if failed.is_none() => {
+                failed = Some(Failure::Late);
                 line.send(&[Cancel { request }.into()]).await?;
                 continue;
             }
-            () = &mut late, if failed.is_none() => {
-                failed = Some(Failure::Late);
+            said = line.next() => said?,
+            () = consumer.gone(), if failed.is_none() => {
+                failed = Some(Failure::Cancelled);
                 line.send(&[Cancel { request }.into()]).await?;
                 continue;
             }
@@ -329,9 +380,16 @@ async fn receive(
                     let after_us = receiving.elapsed_us();
                     node.happenings.tell(|| Happening::FirstToken { request, after_us });
                 }
-                if failed.is_none() && consumer.data(bytes, receiving.is_worth_telling()).await.is_err() {
-                    failed = Some(Failure::Cancelled);
-                    line.send(&[Cancel { request }.into()]).await?;
+                if failed.is_none() {
+                    // A consumer that does not read holds its provider up, but not beyond its time.
+                    let told = tokio::select! {
+                        told = consumer.data(bytes, receiving.is_worth_telling()) => told.map_err(Failure::from),
+                        () = &mut late => Err(Failure::Late),
+                    };
+                    if let Err(failure) = told {
+                        failed = Some(failure);
+                        line.send(&[Cancel { request }.into()]).await?;
+                    }
                 }
             }
             ToBuyer::Usage(usage) => receiving.usage = usage,
@@ -354,6 +412,14 @@ async fn receive(
             }
             ToBuyer::Missing(enclosed) => {
                 settle(node, &lease, line, &enclosed.envelope.0).await?;
+            }
+            // The answer is whole: what becomes of its receipt is not the consumer's concern.
+            ToBuyer::End if failed.is_none() => {
+                let told = tokio::select! {
+                    told = consumer.complete() => told.map_err(Failure::from),
+                    () = &mut late => Err(Failure::Late),
+                };
+                failed = told.err();
             }
             ToBuyer::End | ToBuyer::Beat | ToBuyer::Reconcile(_) => {}
         }
@@ -554,7 +620,8 @@ fn tokens(count: u64) -> u32 {
 
 fn refusal(fail: Fail) -> Failure {
     match fail.code {
-        FailCode::Busy | FailCode::Exposure | FailCode::LeaseEnded => Failure::Busy,
+        FailCode::Busy | FailCode::Exposure => Failure::Busy,
+        FailCode::LeaseEnded => Failure::Ended,
         _ => Failure::Failed(fail),
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use infernet_protocol::capability::ModelAd;
 use infernet_protocol::codec::Blob;
 use infernet_protocol::market::lease::{Bounds, BuyerLease, NotUsable, Papers};
 use infernet_protocol::receipt::ledger::{LedgerError, Seen};
@@ -35,6 +36,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const AUCTION_PAUSE: Duration = Duration::from_millis(250);
 /// Idle substreams kept per lease; one more is closed.
 const IDLE_LINES: usize = 64;
+/// Models whose auctions are kept apart; a gateway's programs use a few.
+const MODELS: usize = 1_024;
 /// Live leases kept per model.
 const LEASES_PER_MODEL: usize = 64;
 /// Leases that are kept until their books are even.
@@ -87,6 +90,8 @@ pub(crate) struct Lease {
     pub(crate) id: LeaseId,
     pub(crate) worker: NodeId,
     pub(crate) papers: Papers,
+    /// What the provider advertised of the model; null where its ad is not known.
+    entry: Option<ModelAd>,
     /// The auction that it came from; null where it came from the journal.
     placed: Option<Arc<Placed>>,
     state: Mutex<BuyerLease>,
@@ -180,9 +185,10 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Lease {
-    fn new(state: BuyerLease, placed: Option<Arc<Placed>>) -> Self {
+    fn new(state: BuyerLease, entry: Option<ModelAd>, placed: Option<Arc<Placed>>) -> Self {
         let papers = state.papers().clone();
         Self {
+            entry,
             id: papers.accept.lease,
             worker: papers.accept.winner,
             papers,
@@ -214,13 +220,7 @@ impl Lease {
     }
 
     fn suits(&self, purchase: &Purchase, failed: &[NodeId]) -> bool {
-        let required = &self.papers.offer.requirement;
-        required.features.contains(purchase.needs)
-            && self.papers.offer.policy == purchase.policy
-            && self.papers.bid.price.within(&purchase.price_cap)
-            && !failed.contains(&self.worker)
-            && !purchase.ignore.contains(&self.worker)
-            && (purchase.only.is_empty() || purchase.only.contains(&self.worker))
+        self.entry.as_ref().is_none_or(|entry| purchase.accepts(entry)) && suits(&self.papers, purchase, failed)
     }
 
     /// An open substream that no request uses.
@@ -254,6 +254,17 @@ impl Lease {
         line.hold(&BuyerFrame::Start(start))?;
         Ok(line)
     }
+}
+
+/// Whether a request may go to the winner of a deal: it offers what is needed within what is paid, and is wanted.
+fn suits(papers: &Papers, purchase: &Purchase, failed: &[NodeId]) -> bool {
+    let (offer, worker) = (&papers.offer, papers.accept.winner);
+    offer.requirement.features.contains(purchase.needs)
+        && offer.policy == purchase.policy
+        && papers.bid.price.within(&purchase.price_cap)
+        && !failed.contains(&worker)
+        && !purchase.ignore.contains(&worker)
+        && (purchase.only.is_empty() || purchase.only.contains(&worker))
 }
 
 /// All leases that this node bought and still needs.
@@ -316,7 +327,7 @@ impl Leases {
     pub(crate) fn new(store: Store, recovered: impl IntoIterator<Item = BuyerLease>) -> Self {
         let open = recovered.into_iter().map(|mut lease| {
             lease.end();
-            let lease = Arc::new(Lease::new(lease, None));
+            let lease = Arc::new(Lease::new(lease, None, None));
             (lease.id, lease)
         });
         Self {
@@ -374,10 +385,15 @@ impl Leases {
 
     /// Buys a lease, unless somebody else just did.
     async fn buy(&self, node: &Arc<Node>, purchase: &Purchase, failed: &[NodeId]) -> Result<Using, Unplaced> {
-        let turn = unpoisoned(&self.auctions)
-            .entry(purchase.model.clone())
-            .or_default()
-            .clone();
+        let since = Instant::now();
+        let turn = {
+            let mut auctions = unpoisoned(&self.auctions);
+            if auctions.len() >= MODELS {
+                // Whoever holds a turn keeps it; only its waiting line is begun anew.
+                auctions.clear();
+            }
+            auctions.entry(purchase.model.clone()).or_default().clone()
+        };
         let mut paused = turn.lock().await;
         if let Some(using) = self.live(purchase, failed) {
             return Ok(using);
@@ -386,20 +402,25 @@ impl Leases {
             model: purchase.model.clone(),
         };
         let has_any = self.has_any(purchase, failed);
-        if has_any && paused.is_some_and(|until| Instant::now() < until) {
+        // Those who waited for their turn while another auction found nobody free take its word for it.
+        let shared = |failed: &Instant| since < *failed || has_any && failed.elapsed() < AUCTION_PAUSE;
+        if paused.as_ref().is_some_and(shared) {
             return Err(nobody_free());
         }
         let mut ignore = failed.to_vec();
-        ignore.extend(self.holders(&purchase.model));
+        ignore.extend(self.full(purchase, failed));
         let placed = match node.market.auction(node, purchase, &ignore).await {
             Ok(placed) => placed,
             Err(unplaced) => {
-                *paused = Some(Instant::now() + AUCTION_PAUSE);
+                if matches!(unplaced, Unplaced::NobodyFree { .. }) {
+                    *paused = Some(Instant::now());
+                }
                 // Those of whom we hold full leases were left out of the auction.
                 return Err(if has_any { nobody_free() } else { unplaced });
             }
         };
-        let papers = placed.accept_next(&ignore).ok_or_else(nobody_free)?;
+        let suited = |papers: &Papers| suits(papers, purchase, &ignore);
+        let papers = placed.accept_next(suited).ok_or_else(nobody_free)?;
         self.open(node, papers, placed)
     }
 
@@ -408,7 +429,9 @@ impl Leases {
         let record = Record::lease_opened(Side::Buyer, offer, bid, accept, clock::wall());
         self.store.append(record).map_err(|_| Unplaced::Journal)?;
         node.market.accepted(node, &papers, placed.elapsed_us());
-        let lease = Arc::new(Lease::new(BuyerLease::open(papers, clock::now()), Some(placed)));
+        let entry = node.market.entry_of(&bid.signer(), &offer.requirement.model);
+        let state = BuyerLease::open(papers.clone(), clock::now());
+        let lease = Arc::new(Lease::new(state, entry, Some(placed)));
         debug!(lease = %lease.id, provider = %lease.worker.short(), "lease bought");
         let using = self.begin(&lease).map_err(|_| Unplaced::NobodyFree {
             model: lease.model().clone(),
@@ -445,21 +468,27 @@ impl Leases {
         })
     }
 
-    /// Providers of live leases: who has room is used without an auction, and who has none will not win one.
-    fn holders(&self, model: &ModelId) -> Vec<NodeId> {
+    /// Providers of live leases that would do: they are full, or one would be used, and who is full will not win.
+    fn full(&self, purchase: &Purchase, failed: &[NodeId]) -> Vec<NodeId> {
         let live = unpoisoned(&self.live);
-        live.get(model)
+        live.get(&purchase.model)
             .into_iter()
             .flatten()
-            .filter(|lease| lease.is_live())
+            .filter(|lease| lease.is_live() && lease.suits(purchase, failed))
             .map(|lease| lease.worker)
             .collect()
     }
 
-    /// The next-best bid of the auction that this lease came from.
-    pub(crate) fn runner_up(&self, node: &Arc<Node>, lease: &Lease, failed: &[NodeId]) -> Option<Using> {
+    /// The next-best bid of the auction that this lease came from, which another request may have held.
+    pub(crate) fn runner_up(
+        &self,
+        node: &Arc<Node>,
+        lease: &Lease,
+        purchase: &Purchase,
+        failed: &[NodeId],
+    ) -> Option<Using> {
         let placed = lease.placed.as_ref()?;
-        let papers = placed.accept_next(failed)?;
+        let papers = placed.accept_next(|papers| suits(papers, purchase, failed))?;
         self.open(node, papers, placed.clone()).ok()
     }
 
@@ -537,9 +566,17 @@ impl Leases {
     /// Checks, files and countersigns a receipt; durable when this returns, so that the signature may be sent.
     pub(crate) async fn settle(&self, node: &Node, lease: &Lease, envelope: &[u8]) -> Result<Settled, SettleError> {
         let receipt = Verified::<JobReceipt>::from_bytes(envelope, &node.network)?;
-        let signs = self.file(node, lease, &receipt)?;
-        self.store.sync().await?;
-        Ok(Settled { receipt, signs })
+        let filed = match self.file(node, lease, &receipt) {
+            Ok(signs) => self.store.sync().await.map(|()| signs).map_err(SettleError::from),
+            refused => refused,
+        };
+        if let Err(SettleError::Store(_)) = &filed {
+            // Our book in memory is ahead of the journal: of this lease nothing more is said until a restart has read
+            // what was written.
+            self.end(lease);
+            unpoisoned(&self.open).remove(&lease.id);
+        }
+        Ok(Settled { receipt, signs: filed? })
     }
 
     fn file(

@@ -156,6 +156,11 @@ impl WorkerLine {
         Ok(self.writer.hold_paced(frame)?)
     }
 
+    /// Puts a frame before the next one: nobody waits for it.
+    pub(crate) fn hold_back(&mut self, frame: impl Into<WorkerFrame>) -> Result<(), LineError> {
+        Ok(self.writer.hold_back(frame.into().to_bytes())?)
+    }
+
     /// Puts a frame behind those that wait, and has all of them written at once.
     pub(crate) fn hold_now(&mut self, frame: impl Into<WorkerFrame>) -> Result<(), LineError> {
         Ok(self.writer.hold(frame.into().to_bytes())?)

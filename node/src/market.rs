@@ -18,7 +18,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use infernet_protocol::auction::{Decline, JobBid, JobOffer, OfferReply};
-use infernet_protocol::capability::{ADS_PER_ANSWER, AdList, AdQuery, AdScope, Address, CapabilityAd, Registry};
+use infernet_protocol::capability::{
+    ADS_PER_ANSWER, AdList, AdQuery, AdScope, Address, CapabilityAd, ModelAd, Registry,
+};
 use infernet_protocol::codec::{self, Blob, List};
 use infernet_protocol::market::Admission;
 use infernet_protocol::market::admission::{Judgement, News};
@@ -33,7 +35,7 @@ use infernet_swarm::{DirectStream, Handle, Multiaddr, OpenError, PeerId, Verdict
 use tokio::sync::{Notify, mpsc};
 use tracing::debug;
 
-use crate::buyer::Failure;
+use crate::buyer::{Failure, Purchase};
 use crate::clock;
 use crate::happenings::Happening;
 use crate::node::Node;
@@ -241,6 +243,28 @@ impl Market {
         own.chain(state.registry.iter(clock::wall())).cloned().collect()
     }
 
+    /// What a provider advertises of a model.
+    pub(crate) fn entry_of(&self, provider: &NodeId, model: &ModelId) -> Option<ModelAd> {
+        let state = self.state();
+        let ad = state.registry.get(provider, clock::wall())?;
+        ad.models.iter().find(|entry| entry.id == *model).cloned()
+    }
+
+    /// Providers whose ads do not meet what a purchase asks for; where some meet what it prefers, the others too.
+    fn unwanted(&self, purchase: &Purchase) -> Vec<NodeId> {
+        let state = self.state();
+        let ads = state.registry.iter(clock::wall());
+        let serving: Vec<_> = ads
+            .filter_map(|ad| {
+                let entry = ad.models.iter().find(|entry| entry.id == purchase.model)?;
+                Some((ad.signer(), purchase.accepts(entry), purchase.prefers(entry)))
+            })
+            .collect();
+        let preferred = serving.iter().any(|(_, accepted, preferred)| *accepted && *preferred);
+        let unwanted = |(_, accepted, prefers): &&(NodeId, bool, bool)| !accepted || preferred && !prefers;
+        serving.iter().filter(unwanted).map(|(node, ..)| *node).collect()
+    }
+
     /// How a node stands here.
     pub(crate) fn standing(&self, node: &NodeId) -> Standing {
         self.state().reputation.standing(node, clock::wall())
@@ -292,7 +316,7 @@ impl Market {
             Failure::Failed(_) => Outcome::Failed,
             Failure::Busy => Outcome::Busy,
             Failure::Fault(_) => Outcome::Disputed,
-            Failure::Journal | Failure::Cancelled | Failure::Late => return,
+            Failure::Ended | Failure::Journal | Failure::Cancelled | Failure::Late => return,
         };
         self.observe(worker, outcome);
     }

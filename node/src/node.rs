@@ -1,6 +1,7 @@
 //! A node: its parts, put together once, and the tasks that move them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use infernet_inference::Backend;
@@ -100,6 +101,17 @@ pub struct Node {
     pub(crate) last_sequence: u64,
     addresses: List<Address, ADDRESSES>,
     slots: Option<u16>,
+    /// Requests of this node's own consumers that are under way.
+    buying: Arc<AtomicUsize>,
+}
+
+/// Counts a request while it is under way.
+struct Buying(Arc<AtomicUsize>);
+
+impl Drop for Buying {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Node {
@@ -143,6 +155,7 @@ impl Node {
             identity: settings.identity,
             network: settings.network,
             tasks,
+            buying: Arc::default(),
             swarm,
             store,
             happenings,
@@ -165,8 +178,12 @@ impl Node {
     #[must_use]
     pub fn buy(self: &Arc<Self>, purchase: Purchase) -> Answer {
         let (consumer, answer) = consumer::pair();
-        self.tasks
-            .spawn("request", buyer::serve(self.clone(), purchase, consumer));
+        self.buying.fetch_add(1, Ordering::Relaxed);
+        let (node, counted) = (self.clone(), Buying(self.buying.clone()));
+        self.tasks.spawn("request", async move {
+            let _counted = counted;
+            buyer::serve(node, purchase, consumer).await;
+        });
         answer
     }
 
@@ -236,7 +253,7 @@ impl Node {
     pub async fn stop(&self) {
         self.provider.drain();
         let drained = async {
-            while self.provider.load().running > 0 {
+            while self.provider.load().running > 0 || self.buying.load(Ordering::Relaxed) > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };

@@ -3,7 +3,7 @@
 //! What a buyer is told was written down before. A lease is noted when it opens, its use before a request runs, and
 //! a receipt is durable before it is sent. Implements `specs/receipts.md`, "The worker".
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -31,6 +31,7 @@ const LEFT_OPEN: usize = 1_024;
 /// A request of a buyer that was lost: it is receipted when the buyer says how far it got.
 #[derive(Debug)]
 pub(crate) struct LeftOpen {
+    pub(crate) lease: LeaseId,
     pub(crate) marks: Vec<Mark>,
     pub(crate) began: Instant,
 }
@@ -50,6 +51,9 @@ pub(crate) enum FilingError {
     /// The disk refused.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The disk refused an earlier step of the lease.
+    #[error("an earlier step of the lease could not be written down")]
+    Unwritten,
 }
 
 /// What a buyer lacks of a lease, and how far our own book goes.
@@ -69,6 +73,9 @@ pub(crate) struct Provider {
     /// Requests that run, and the word that their buyer has given them up.
     running: Mutex<HashMap<(LeaseId, RequestId), CancellationToken>>,
     left_open: Mutex<BTreeMap<RequestId, LeftOpen>>,
+    /// Leases whose book in memory is ahead of the journal, since the disk refused: of them nothing more is said until
+    /// a restart has read what was written.
+    unwritten: Mutex<HashSet<LeaseId>>,
 }
 
 /// One slot of the node; dropping it without a receipt frees it and bills nothing.
@@ -92,6 +99,10 @@ impl Drop for Slot<'_> {
 }
 
 impl Slot<'_> {
+    pub(crate) fn lease(&self) -> LeaseId {
+        self.lease
+    }
+
     /// Says when the buyer, on another connection, counts the request as lost.
     pub(crate) fn given_up(&self) -> CancellationToken {
         self.given_up.clone()
@@ -139,6 +150,7 @@ impl Provider {
             worker: Mutex::new(worker),
             running: Mutex::default(),
             left_open: Mutex::default(),
+            unwritten: Mutex::default(),
         }
     }
 
@@ -200,7 +212,10 @@ impl Provider {
 
     /// Forgets what is over; called now and then.
     pub(crate) fn tick(&self) {
-        let _ = self.worker().tick(clock::now());
+        let mut worker = self.worker();
+        let _ = worker.tick(clock::now());
+        unpoisoned(&self.left_open).retain(|_, open| worker.lease(&open.lease).is_some());
+        unpoisoned(&self.unwritten).retain(|lease| worker.lease(lease).is_some());
     }
 
     // ---- a lease and its requests
@@ -246,6 +261,9 @@ impl Provider {
 
     /// A slot for a request, noted before anything runs.
     pub(crate) fn admit(&self, lease: LeaseId, request: RequestId) -> Result<Slot<'_>, FailCode> {
+        if unpoisoned(&self.unwritten).contains(&lease) {
+            return Err(FailCode::LeaseEnded);
+        }
         self.worker()
             .on_request(&lease, request, clock::now())
             .map_err(Refusal::code)?;
@@ -271,9 +289,15 @@ impl Provider {
     async fn issue(&self, lease: &LeaseId, step: Step) -> Result<Verified<JobReceipt>, FilingError> {
         let receipt = {
             let mut worker = self.worker();
+            if unpoisoned(&self.unwritten).contains(lease) {
+                return Err(FilingError::Unwritten);
+            }
             let receipt = worker.finish(lease, step, &clock::entropy(), clock::now())?;
             // Under the lock, so that the journal has receipts in the order of the book.
-            self.store.append(Record::receipt(&receipt))?;
+            if let Err(error) = self.store.append(Record::receipt(&receipt)) {
+                unpoisoned(&self.unwritten).insert(*lease);
+                return Err(error.into());
+            }
             receipt
         };
         self.store.sync().await?;
@@ -309,9 +333,13 @@ impl Provider {
 
     /// Answers a buyer's account. Requests that were lost are receipted for the prefix that it names.
     pub(crate) async fn reconcile(&self, theirs: &Reconcile, peer: NodeId) -> Result<Missing, FilingError> {
+        if unpoisoned(&self.unwritten).contains(&theirs.lease) {
+            return Err(FilingError::Unwritten);
+        }
         let answer = self.worker().on_reconcile(theirs, &peer)?;
         for request in answer.written_off {
             self.is_free(theirs.lease, request);
+            unpoisoned(&self.left_open).remove(&request);
         }
         // What the buyer counts as lost while it still runs here streams into a connection that is dead: it ends, and
         // is receipted at the next account.

@@ -64,6 +64,8 @@ impl Service {
             price_cap: max_price.at_most(&self.price_cap),
             only,
             ignore: preferences.ignore,
+            quantisations: preferences.quantisations,
+            quality: preferences.quality,
             public: true,
             deadline,
         }
@@ -76,7 +78,32 @@ impl Inference for Service {
         served(&self.node)
     }
 
-    async fn infer(&self, request: InferenceRequest) -> Result<Reply, InferError> {
+    async fn infer(&self, mut request: InferenceRequest) -> Result<Reply, InferError> {
+        if request.preferences.data_collection_refused {
+            return Err(InferError::Unfit {
+                model: request.model.to_string(),
+                needs: "`data_collection: deny`, which nobody can promise: a provider sees what it runs".to_owned(),
+            });
+        }
+        let order = match request.preferences.fallbacks_refused {
+            true => Vec::new(),
+            false => std::mem::take(&mut request.preferences.order),
+        };
+        for provider in order {
+            let mut first = request.clone();
+            first.preferences.only = vec![provider];
+            match self.infer_once(first).await {
+                Err(InferError::NobodyServes { .. } | InferError::TooDear { .. } | InferError::Unfit { .. })
+                | Err(InferError::NobodyFree { .. } | InferError::Failed { delivered: false, .. }) => {}
+                answered => return answered,
+            }
+        }
+        self.infer_once(request).await
+    }
+}
+
+impl Service {
+    async fn infer_once(&self, request: InferenceRequest) -> Result<Reply, InferError> {
         let needs = request.request.needs.names().collect::<Vec<_>>().join(", ");
         let Answer { head, said } = self.node.buy(self.purchase(request));
         let (head, chosen) = match head.await {

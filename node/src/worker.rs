@@ -8,6 +8,9 @@
 //! Countersign file the buyer's signature; the lease is even again                             provider
 //! ```
 //!
+//! Durable when: a use is appended to the journal before its request runs, which survives a kill; a receipt is synced
+//! before it is sent, which survives a power cut; a countersignature is appended as it comes.
+//!
 //! Whatever fails is said in a `Fail` frame, and only what was delivered is ever charged. A stream that is lost
 //! leaves the request open until the buyer comes back and says how far it got. Implements `specs/stream.md`.
 
@@ -20,7 +23,7 @@ use bytes::Bytes;
 use infernet_inference::{Endpoint, Job, allow, backend};
 use infernet_protocol::codec::{List, Text};
 use infernet_protocol::receipt::{Commitment, Status, Step};
-use infernet_protocol::stream::frames::{self, Enclosed, End, Fail, FailCode, Reconcile, Request, Usage};
+use infernet_protocol::stream::frames::{self, Beat, Enclosed, End, Fail, FailCode, Reconcile, Request, Usage};
 use infernet_protocol::stream::session::ToWorker;
 use infernet_protocol::{LeaseId, Millis, Price};
 use infernet_swarm::DirectStream;
@@ -28,7 +31,7 @@ use tracing::{debug, info};
 
 use crate::line::{LineError, WorkerLine};
 use crate::node::Node;
-use crate::provider::{LeftOpen, Slot};
+use crate::provider::{FilingError, LeftOpen, Slot};
 use answer::{Answered, Ended};
 
 pub(crate) use answer::Mark;
@@ -60,7 +63,7 @@ async fn converse(node: &Arc<Node>, line: &mut WorkerLine) -> Result<(), LineErr
             },
             ToWorker::Run(request, body) => match lease {
                 Some(lease) => run(node, line, lease, &request, body.into()).await?,
-                // The session lets nothing run before Start, so this is a Start that was refused.
+                // The session lets nothing run before Start.
                 None => return line.send(fail(FailCode::Refused, "no lease was opened")).await,
             },
             ToWorker::Resume(_) => {
@@ -117,6 +120,7 @@ async fn run(
     match ended {
         Ended::Lost(error) => {
             slot.lose(LeftOpen {
+                lease,
                 marks: answered.into_marks(),
                 began,
             });
@@ -204,7 +208,9 @@ async fn settle(
         }
     };
     if let Err(error) = said {
+        let lease = slot.lease();
         slot.lose(LeftOpen {
+            lease,
             began: answered.began,
             marks: answered.into_marks(),
         });
@@ -221,7 +227,9 @@ async fn settle(
         commitment: answered.commitment(),
     };
     // Without a receipt the line is of no more use: the buyer finds out at the next contact that nothing is due.
-    let receipt = slot.settle(step).await.ok_or(LineError::Lost)?;
+    let receipt = beside_beats(line, answered.frames(), slot.settle(step))
+        .await?
+        .ok_or(LineError::Lost)?;
     node.observe(&receipt);
     line.hold_now(Usage {
         input_tokens: usage.input_tokens,
@@ -233,10 +241,25 @@ async fn settle(
     Ok(())
 }
 
+/// Waits for something of our own, a slow disk for one, and meanwhile tells the buyer that we are still there.
+async fn beside_beats<T>(line: &mut WorkerLine, next: u64, waiting: impl Future<Output = T>) -> Result<T, LineError> {
+    tokio::pin!(waiting);
+    let mut beats = answer::beats();
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut waiting => return Ok(done),
+            _ = beats.tick() => line.send(Beat { next }).await?,
+        }
+    }
+}
+
 /// Answers a buyer's account of a lease: receipts that it lacks, then how far our own book goes.
 async fn reconcile(node: &Arc<Node>, line: &mut WorkerLine, theirs: &Reconcile) -> Result<(), LineError> {
     let missing = match node.provider.reconcile(theirs, line.peer).await {
         Ok(missing) => missing,
+        // Our own disk's fault must not look like a book without entries: nothing is said.
+        Err(FilingError::Store(_) | FilingError::Unwritten) => return Err(LineError::Lost),
         Err(error) => {
             debug!(lease = %theirs.lease, %error, "books cannot be evened");
             // A lease that we know nothing of: so we hold nothing and are owed nothing.

@@ -243,12 +243,13 @@ async fn other_routes_are_json_too() {
     let url = |path: &str| format!("{}{path}", gateway.url);
     for (request, status) in [
         (client().get(url("/v1/nothing")), 404),
-        (client().get(url("/")), 404),
+        (client().get(url("/nothing")), 404),
         (client().get(url("/v1/chat/completions")), 405),
         (client().post(url("/v1/models")), 405),
     ] {
         assert_eq!(refused(request).await.0, status);
     }
+    assert_eq!(get(&gateway, "/").await.status(), 200);
     assert_eq!(get(&gateway, "/healthz").await.status(), 200);
     assert_eq!(get(&gateway, "/readyz").await.status(), 200);
     let nobody = Running::with(Script {

@@ -121,7 +121,7 @@ def responses(client: openai.OpenAI, model: str) -> None:
     check([event.sequence_number for event in events] == list(range(len(events))), "its events are numbered")
     text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
     check(kinds[-1] == "response.incomplete" and events[-1].response.output_text == text, "its end holds its text")
-    with client.responses.stream(model=model, input=QUESTION, max_output_tokens=8) as stream:
+    with client.responses.stream(model=model, input="What is your name?", temperature=0) as stream:
         final = stream.get_final_response()
     check(bool(final.output_text), "the client puts a stream together")
     stored = lambda: client.responses.create(model=model, input="x", previous_response_id="resp_1")

@@ -9,6 +9,7 @@ use infernet_inference::scripted::{Script, ScriptedBackend};
 use infernet_inference::{Endpoint, Request};
 use infernet_node::buyer::consumer::{Answer, Said, Summary};
 use infernet_node::buyer::{BuyError, Purchase};
+use infernet_node::gateway::Quality;
 use infernet_node::node::{Node, Selling, Settings};
 use infernet_node::runtime::Tasks;
 use infernet_node::store::{Recovered, Store};
@@ -98,6 +99,8 @@ pub fn chat(prompt: &str) -> Purchase {
         price_cap: Price::FREE,
         only: Vec::new(),
         ignore: Vec::new(),
+        quantisations: Vec::new(),
+        quality: Quality::default(),
         public: true,
         deadline: Instant::now() + PATIENCE,
     }

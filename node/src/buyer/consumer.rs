@@ -182,7 +182,19 @@ impl Consumer {
         for bytes in std::mem::take(&mut self.held) {
             self.said.send(Said::Data(bytes)).await.map_err(|_| Gone)?;
         }
+        // A fast engine has more ready: the consumer's task goes first, which waits for this one's thread.
+        tokio::task::yield_now().await;
         Ok(())
+    }
+
+    /// The answer is whole; what was held of it is told.
+    pub(crate) async fn complete(&mut self) -> Result<(), Gone> {
+        self.release().await
+    }
+
+    /// Whether the consumer went away.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.said.is_closed()
     }
 
     /// Ready when the consumer went away.

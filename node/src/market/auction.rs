@@ -37,6 +37,7 @@ const OUTPUT_USUAL: u32 = 512;
 #[derive(Debug)]
 pub(crate) struct Placed {
     auction: Mutex<Auction>,
+    heard: Mutex<BTreeSet<NodeId>>,
     began: Instant,
 }
 
@@ -44,6 +45,7 @@ impl Placed {
     fn new(auction: Auction) -> Self {
         Self {
             auction: Mutex::new(auction),
+            heard: Mutex::default(),
             began: Instant::now(),
         }
     }
@@ -52,12 +54,14 @@ impl Placed {
         act(&mut self.auction.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Accepts the best bid that was not accepted yet, of a provider that is not to be left out.
-    pub(crate) fn accept_next(&self, leave_out: &[NodeId]) -> Option<Papers> {
-        self.with(|auction| {
-            std::iter::from_fn(|| auction.accept(clock::now()))
-                .find(|papers| !leave_out.contains(&papers.accept.winner))
-        })
+    /// Accepts the best bid that was not accepted yet and that suits.
+    pub(crate) fn accept_next(&self, suits: impl Fn(&Papers) -> bool) -> Option<Papers> {
+        self.with(|auction| std::iter::from_fn(|| auction.accept(clock::now())).find(suits))
+    }
+
+    /// Whether this bidder is heard for the first time: a bid may come by gossip and by invitation.
+    fn is_first_of(&self, bidder: NodeId) -> bool {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(bidder)
     }
 
     /// Microseconds since the offer went out.
@@ -89,9 +93,13 @@ impl Market {
         if !self.serving(&purchase.model) {
             self.discover(node, &purchase.model).await;
         }
+        let mut leave_out = leave_out.to_vec();
+        let unwanted = self.unwanted(purchase);
+        leave_out.extend(&unwanted);
+        let leave_out = &leave_out[..];
         let began =
             self.with_view(|view| Auction::begin(want(purchase, leave_out), view, clock::entropy(), clock::now()));
-        let (mut auction, mut effects) = began.map_err(|missing| unplaced(purchase, &missing))?;
+        let (mut auction, mut effects) = began.map_err(|missing| unplaced(purchase, &missing, &unwanted))?;
         loop {
             let (placed, closed) = self.round(node, auction, effects).await;
             if closed == Closed::Ranked {
@@ -170,7 +178,9 @@ impl Market {
 }
 
 fn tell_of_bid(node: &Node, event: &Event, placed: &Placed, late: bool) {
-    if let Event::Bid(bid) = event {
+    if let Event::Bid(bid) = event
+        && placed.is_first_of(bid.signer())
+    {
         let (bid, after_us) = (bid.clone(), placed.elapsed_us());
         node.happenings.tell(|| Happening::Bid { bid, after_us, late });
     }
@@ -312,9 +322,11 @@ fn want(purchase: &Purchase, leave_out: &[NodeId]) -> Want {
     }
 }
 
-fn unplaced(purchase: &Purchase, missing: &NoProvider) -> Unplaced {
+fn unplaced(purchase: &Purchase, missing: &NoProvider, unwanted: &[NodeId]) -> Unplaced {
     let model = purchase.model.clone();
-    if missing.excluded > 0 {
+    if !unwanted.is_empty() && missing.excluded as usize <= unwanted.len() {
+        Unplaced::Unfit { model }
+    } else if missing.excluded > 0 {
         Unplaced::NobodyFree { model }
     } else if missing.above_cap > 0 || missing.no_rail > 0 {
         Unplaced::TooDear {

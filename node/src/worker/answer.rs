@@ -21,6 +21,9 @@ use crate::node::Node;
 /// An answer that takes longer is ended: no engine streams for an hour to somebody who still reads.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
+/// Frames of an answer that go out before more is taken from the engine: they make the time to its first token.
+const FIRST_FRAMES: u64 = 2;
+
 /// How an answer ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -188,7 +191,14 @@ async fn pour(
     let mut beats = beats();
     loop {
         tokio::select! {
-            turn = line.turn() => heed(node, line, turn, request).await?,
+            turn = line.turn() => {
+                let drained = matches!(turn, Ok(Turn::Drained));
+                heed(node, line, turn, request).await?;
+                if drained && answered.frames() <= FIRST_FRAMES {
+                    // A fast engine has more ready: the connection's task goes first, which waits for this one's thread.
+                    tokio::task::yield_now().await;
+                }
+            }
             piece = answer.next(), if !line.is_full() => match piece {
                 Some(Ok(Piece::Data { bytes, .. })) => {
                     for part in parts(&bytes) {
@@ -232,7 +242,7 @@ fn refused_by_engine(line: &mut WorkerLine, answered: &mut Answered, status: u16
 }
 
 fn head(line: &mut WorkerLine, status: u16, content_type: ContentType) -> Result<(), Ended> {
-    line.hold_now(Head {
+    line.hold_back(Head {
         status,
         content_type: Text::lossy(content_type.as_str()),
     })
@@ -252,7 +262,7 @@ fn refusal(error: &BackendError) -> Ended {
     })
 }
 
-fn beats() -> tokio::time::Interval {
+pub(super) fn beats() -> tokio::time::Interval {
     let every = Duration::from_millis(u64::from(BEAT_EVERY.0));
     let mut beats = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
     beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

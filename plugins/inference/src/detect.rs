@@ -2,15 +2,17 @@
 //!
 //! Reading the environment is the configuration's affair: its values are arguments here.
 
+mod describe;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use infernet_protocol::capability::Features;
 use serde::Deserialize;
 
 use crate::backend::{Backend, BackendError, Model};
 use crate::openai::OpenAiBackend;
+pub(crate) use describe::Shown;
 
 /// A response header that every gateway of this network sets.
 pub const GATEWAY_HEADER: &str = "x-infernet-gateway";
@@ -223,7 +225,7 @@ pub async fn probe(candidate: &Candidate) -> Result<Detected, BackendError> {
     let list = list(&backend).await?;
     let kind = identify(&backend, &list).await;
     let backend = OpenAiBackend::new(kind, &candidate.address, key)?;
-    let models = describe(&backend, list).await;
+    let models = describe::models(&backend, kind, list).await;
     Ok(Detected {
         kind,
         backend: Arc::new(backend),
@@ -251,7 +253,12 @@ pub async fn probe_all(candidates: Vec<Candidate>) -> (Vec<Detected>, Vec<(Candi
 /// What a server serves now.
 pub(crate) async fn models(backend: &OpenAiBackend) -> Result<Vec<Model>, BackendError> {
     let list = list(backend).await?;
-    Ok(describe(backend, list).await)
+    // A server that was named as any of them may still be one whose ways are known.
+    let kind = match backend.kind() {
+        BackendKind::OpenAi => identify(backend, &list).await,
+        kind => kind,
+    };
+    Ok(describe::models(backend, kind, list).await)
 }
 
 /// `GET /v1/models`, as far as engines agree on it and a little beyond.
@@ -327,111 +334,6 @@ async fn identify(backend: &OpenAiBackend, list: &List) -> BackendKind {
     }
 }
 
-/// What the kinds serve without further asking. Tools and images depend on how a server was started.
-fn features(kind: BackendKind) -> Features {
-    let text = Features::CHAT.with(Features::COMPLETIONS);
-    match kind {
-        BackendKind::Ollama => text.with(Features::JSON_SCHEMA),
-        BackendKind::Vllm | BackendKind::Sglang | BackendKind::LlamaCpp => {
-            text.with(Features::JSON_SCHEMA).with(Features::LOGPROBS)
-        }
-        _ => text,
-    }
-}
-
-/// Fills in what one more question tells; an answer that does not come leaves the models as they were listed.
-async fn describe(backend: &OpenAiBackend, list: List) -> Vec<Model> {
-    let base = features(backend.kind());
-    let named = |listed: Listed| {
-        let model = Model::named(&listed.id)?;
-        Some(Model {
-            context: listed.max_model_len,
-            quantisation: listed.meta.and_then(|meta| meta.ftype).map(|kind| kind.to_lowercase()),
-            features: base,
-            ..model
-        })
-    };
-    let mut models: Vec<Model> = list.data.into_iter().filter_map(named).collect();
-    let path = match backend.kind() {
-        BackendKind::Ollama => "/api/tags",
-        BackendKind::LlamaCpp => "/props",
-        _ => return models,
-    };
-    if let Ok(Some((_, body))) = backend.get(path).await {
-        match backend.kind() {
-            BackendKind::Ollama => describe_ollama(&mut models, &body),
-            _ => describe_llamacpp(&mut models, &body),
-        }
-    }
-    models
-}
-
-fn describe_ollama(models: &mut [Model], tags: &[u8]) {
-    #[derive(Deserialize)]
-    struct Tags {
-        models: Vec<Tag>,
-    }
-    #[derive(Deserialize)]
-    struct Tag {
-        name: String,
-        #[serde(default)]
-        digest: String,
-        #[serde(default)]
-        details: Details,
-    }
-    #[derive(Default, Deserialize)]
-    struct Details {
-        #[serde(default)]
-        quantization_level: Option<String>,
-    }
-    let Ok(tags) = serde_json::from_slice::<Tags>(tags) else {
-        return;
-    };
-    for tag in tags.models {
-        let Some(model) = models.iter_mut().find(|model| model.name == tag.name) else {
-            continue;
-        };
-        model.digest = tag
-            .digest
-            .parse::<infernet_protocol::Digest>()
-            .ok()
-            .map(|digest| digest.0);
-        model.quantisation = tag.details.quantization_level.map(|level| level.to_lowercase());
-    }
-}
-
-fn describe_llamacpp(models: &mut [Model], props: &[u8]) {
-    #[derive(Deserialize)]
-    struct Props {
-        #[serde(default)]
-        total_slots: Option<u16>,
-        #[serde(default)]
-        default_generation_settings: Settings,
-        #[serde(default)]
-        modalities: Modalities,
-    }
-    #[derive(Default, Deserialize)]
-    struct Settings {
-        #[serde(default)]
-        n_ctx: Option<u32>,
-    }
-    #[derive(Default, Deserialize)]
-    struct Modalities {
-        #[serde(default)]
-        vision: bool,
-    }
-    let Ok(props) = serde_json::from_slice::<Props>(props) else {
-        return;
-    };
-    for model in models {
-        model.slots = props.total_slots;
-        model.context = props.default_generation_settings.n_ctx;
-        if props.modalities.vision {
-            model.features = model.features.with(Features::VISION);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -497,29 +399,5 @@ mod tests {
         );
         assert_eq!(candidates(BackendKind::OpenAi, |_| None), []);
         assert_eq!(candidates(BackendKind::Embedded, |_| None), []);
-    }
-
-    #[test]
-    fn ollama_tells_digest_and_quantisation() {
-        // Shape: github.com/ollama/ollama, docs/api.md, "List Local Models".
-        let tags = br#"{"models":[{"name":"llama3.2:latest","modified_at":"2025-05-04T17:37:44Z","size":2019393189,
-            "digest":"a80c4f17acd55265feec403c7aef86be0c25983ab279d83f3bcd3abbcb5b8b72",
-            "details":{"format":"gguf","family":"llama","parameter_size":"3.2B","quantization_level":"Q4_K_M"}}]}"#;
-        let mut models = vec![Model::named("llama3.2:latest").unwrap()];
-        describe_ollama(&mut models, tags);
-        assert_eq!(models[0].id.as_str(), "llama3.2");
-        assert_eq!(models[0].quantisation.as_deref(), Some("q4_k_m"));
-        assert_eq!(models[0].digest.unwrap()[..2], [0xa8, 0x0c]);
-    }
-
-    #[test]
-    fn llamacpp_tells_slots_and_context() {
-        // Shape: github.com/ggml-org/llama.cpp, tools/server/README.md, "GET /props".
-        let props = br#"{"default_generation_settings":{"id":0,"n_ctx":1024,"params":{}},"total_slots":4,
-            "model_path":"x.gguf","chat_template":"...","modalities":{"vision":true}}"#;
-        let mut models = vec![Model::named("x").unwrap()];
-        describe_llamacpp(&mut models, props);
-        assert_eq!((models[0].slots, models[0].context), (Some(4), Some(1024)));
-        assert!(models[0].features.contains(Features::VISION));
     }
 }

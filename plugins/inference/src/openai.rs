@@ -6,8 +6,9 @@
 mod prepare;
 mod relay;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use reqwest::{Client, Response, StatusCode, Url, redirect};
 use tokio::time::{Sleep, sleep};
 
 use crate::backend::{Answer, Backend, BackendError, ContentType, Endpoint, Job, Model, Piece};
-use crate::detect::BackendKind;
+use crate::detect::{BackendKind, Shown};
 use crate::json;
 use relay::{Document, Events, Terms};
 
@@ -43,6 +44,10 @@ const ERROR_BYTES: usize = 64 * 1024;
 const METADATA_BYTES: usize = 4 * 1024 * 1024;
 /// Most bytes that are merged into one piece before the reader is asked to take them.
 const MERGE_BYTES: usize = 64 * 1024;
+/// Models of one server about which is remembered what they can do.
+const MODELS_REMEMBERED: usize = 1024;
+/// Pieces of an answer that go on as they come: its role, and its first token.
+const FIRST_PIECES: u32 = 2;
 /// How long an engine may take to close its answer after `[DONE]`, so that its connection can be used again.
 const CLOSE_WITHIN: Duration = Duration::from_millis(200);
 
@@ -52,6 +57,8 @@ pub struct OpenAiBackend {
     kind: BackendKind,
     base: Url,
     client: Client,
+    /// What asking about its models has shown, by their names.
+    shown: Arc<Mutex<BTreeMap<String, Shown>>>,
 }
 
 impl OpenAiBackend {
@@ -88,7 +95,12 @@ impl OpenAiBackend {
             .http1_only()
             .build()
             .map_err(|error| bad(&error.to_string()))?;
-        Ok(Self { kind, base, client })
+        Ok(Self {
+            kind,
+            base,
+            client,
+            shown: Arc::default(),
+        })
     }
 
     /// What kind of server it is taken for.
@@ -123,6 +135,35 @@ impl OpenAiBackend {
             status if status == StatusCode::SERVICE_UNAVAILABLE => Err(BackendError::Busy { retry_after: None }),
             _ => Ok(None),
         }
+    }
+
+    /// Posts a small JSON document; gives the status and the answer.
+    pub(crate) async fn ask(&self, path: &str, body: String) -> Result<(u16, Bytes), BackendError> {
+        let request = self.client.post(self.url(path)?).timeout(METADATA_WITHIN);
+        let json = HeaderValue::from_static("application/json");
+        let response = request.header(CONTENT_TYPE, json).body(body).send().await;
+        let response = response.map_err(|error| self.sending(&error))?;
+        let status = response.status().as_u16();
+        Ok((status, bounded(response, METADATA_BYTES).await?))
+    }
+
+    /// What was found out about a model before.
+    pub(crate) fn remembered(&self, model: &str) -> Option<Shown> {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.get(model).copied()
+    }
+
+    pub(crate) fn remember(&self, model: &str, shown: Shown) {
+        let mut known = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MODELS_REMEMBERED {
+            known.clear();
+        }
+        known.insert(model.to_owned(), shown);
+    }
+
+    /// Forgets what was found out: another server may have taken the address.
+    fn forget(&self) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn unauthorised(&self) -> BackendError {
@@ -197,7 +238,11 @@ impl Backend for OpenAiBackend {
     }
 
     async fn models(&self) -> Result<Vec<Model>, BackendError> {
-        crate::detect::models(self).await
+        let models = crate::detect::models(self).await;
+        if matches!(models, Err(BackendError::Unreachable { .. })) {
+            self.forget();
+        }
+        models
     }
 
     async fn run(&self, job: Job) -> Result<Answer, BackendError> {
@@ -224,6 +269,7 @@ impl Backend for OpenAiBackend {
                 events: Events::new(terms),
                 closing: None,
                 fresh: false,
+                pieces: 0,
                 ended: false,
                 failure: None,
             };
@@ -263,6 +309,8 @@ struct Relay {
     closing: Option<Pin<Box<Sleep>>>,
     /// Something came since the connection was last let run.
     fresh: bool,
+    /// Pieces that went on.
+    pieces: u32,
     ended: bool,
     failure: Option<BackendError>,
 }
@@ -302,8 +350,11 @@ impl Stream for Relay {
         if !this.ended {
             match this.fill(context) {
                 // The connection hands over one chunk at a time: it is let run once more, so that what the engine has
-                // ready goes on as one piece. Nothing is waited for.
-                Ok(Poll::Pending) if this.fresh && (1..MERGE_BYTES).contains(&this.events.ready()) => {
+                // ready goes on as one piece. Nothing is waited for, and the first pieces, for which a person waits, are
+                // not merged.
+                Ok(Poll::Pending)
+                    if this.fresh && this.pieces >= FIRST_PIECES && (1..MERGE_BYTES).contains(&this.events.ready()) =>
+                {
                     this.fresh = false;
                     context.waker().wake_by_ref();
                     return Poll::Pending;
@@ -319,6 +370,7 @@ impl Stream for Relay {
         }
         // What came before an error goes out before it.
         if let Some(piece) = this.events.take() {
+            this.pieces = this.pieces.saturating_add(1);
             return Poll::Ready(Some(Ok(piece)));
         }
         if let Some(error) = this.failure.take() {

@@ -13,6 +13,7 @@ use super::super::loopback::{Loopback, failed, free};
 use super::Result;
 use super::page::Page;
 use crate::cli::DemoArgs;
+use crate::gateway::Quality;
 use crate::node::Node;
 use crate::runtime::Tasks;
 
@@ -109,6 +110,8 @@ impl<'a> Stage<'a> {
             price_cap: Price::FREE,
             only: Vec::new(),
             ignore: Vec::new(),
+            quantisations: Vec::new(),
+            quality: Quality::default(),
             public: true,
             deadline: Instant::now() + DEADLINE,
         })

@@ -205,6 +205,18 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         self.take(frame.as_ref())
     }
 
+    /// As [`hold`](Self::hold), for a frame that nobody waits for: it goes out with the next one, or a millisecond
+    /// later.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLarge`].
+    pub fn hold_back(&mut self, frame: impl AsRef<[u8]>) -> Result<(), FrameError> {
+        if self.buffer.is_empty() {
+            self.last_write = Instant::now();
+        }
+        self.take(frame.as_ref())
+    }
+
     /// As [`hold`](Self::hold), for a frame of a long answer: [`due`](Self::due) tells when to [`flush`](Self::flush),
     /// at once for the first few and at most once per millisecond for later ones.
     ///
