@@ -9,9 +9,15 @@
 //! the receipt is checked, countersigned and kept                         leases
 //! ```
 //!
-//! A provider that is busy, dies, refuses or falls silent before its first byte is a typed [`Failure`], and the spine
-//! goes on with the runner-up in the same request. After the first byte the consumer is told how it ended. A consumer
-//! that goes away cancels the engine. Implements `specs/auction.md` and `specs/stream.md`.
+//! A provider that dies, refuses or falls silent before its first text is a typed [`Failure`], and the spine goes on
+//! with the runner-up in the same request, or with another auction; one that is busy is asked again in its turn. After
+//! the first text the consumer is told how it ended. A consumer that goes away cancels the engine.
+//!
+//! Durable when: a request is appended to the journal before it is sent, which survives a kill; a receipt is synced
+//! together with our signature before that is sent, which survives a power cut. What came of a request is told to its
+//! lease once, by `Using`: `received` or `lost` leave a receipt due, `failed` and `busy` do not.
+//!
+//! Implements `specs/auction.md` and `specs/stream.md`.
 
 pub mod consumer;
 
@@ -304,7 +310,7 @@ async fn attempt(
         continuation: None,
     };
     let mut receiving = Receiving::new(purchase, &request);
-    // An idle substream may have died since its last request: that costs a new one, not the provider.
+    // An idle substream may have died since its last request: where the write shows it, that costs a new one only.
     let mut line = match lease.take_line() {
         Some(line) => line,
         None => lease.open_line(node).await?,
@@ -319,7 +325,7 @@ async fn attempt(
     consumer.chosen(&lease, request.request);
     match receive(node, using, &mut line, &mut receiving, purchase, consumer).await {
         Ok(receipt) => {
-            lease.put_line(line);
+            lease.keep_if_idle(line);
             node.market
                 .delivered(&lease.papers.bid, receiving.pace(receipt.step.output_tokens));
             Ok(Summary::new(&lease, &receipt, receiving.usage))
@@ -332,7 +338,7 @@ async fn attempt(
                 Failure::Busy => using.busy(),
                 _ => using.lost(receiving.seen(), receiving.commitment.digest(), receiving.frames),
             }
-            lease.put_line(line);
+            lease.keep_if_idle(line);
             Err(failure)
         }
     }

@@ -209,6 +209,8 @@ pub struct Provider {
     pub slots: Option<u32>,
     /// How many of them one unknown buyer may hold.
     pub stranger_slots: u32,
+    /// Whether deals may be seen by everybody.
+    pub public: bool,
     /// What is asked.
     pub price: Price,
 }
@@ -220,6 +222,8 @@ pub struct Consumer {
     pub policy: Policy,
     /// The most it pays.
     pub price_cap: Price,
+    /// Whether deals may be seen by everybody.
+    pub public: bool,
 }
 
 /// The HTTP edge for local programs.
@@ -295,11 +299,13 @@ pub fn load(home: &Home, environment: &Environment, flags: &Overrides) -> Result
             model: values.optional("provider.model")?,
             slots: values.positive("provider.slots")?,
             stranger_slots: values.parse("provider.stranger_slots")?,
+            public: values.parse("provider.public")?,
             price: price(keys::PRICE_KEYS)?,
         },
         consumer: Consumer {
             policy: values.parse("consumer.policy")?,
             price_cap: price(keys::PRICE_CAP_KEYS)?,
+            public: values.parse("consumer.public")?,
         },
         gateway: values.gateway()?,
         metrics: values.address("metrics.listen")?,

@@ -17,7 +17,7 @@ use crate::node::{Node, Selling, Settings, StartError};
 use crate::runtime::Tasks;
 use crate::service::Service;
 use crate::store::{Store, StoreError};
-use crate::{identity, ipc};
+use crate::{identity, ipc, metrics};
 
 /// Requests at once of the embedded engine, which shares the processor with everything else.
 const EMBEDDED_SLOTS: u16 = 4;
@@ -37,6 +37,14 @@ pub enum LaunchError {
     /// The gateway.
     #[error(transparent)]
     Gateway(#[from] gateway::GatewayError),
+    /// The metrics' address is taken, or not this machine's.
+    #[error("metrics cannot be served on `{address}` ({source}); choose another with `--metrics`, port 0 for any")]
+    Metrics {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The local socket.
     #[error(transparent)]
     Ipc(#[from] ipc::ServeError),
@@ -71,6 +79,8 @@ pub struct Launched {
     pub node: Arc<Node>,
     /// Where its gateway listens.
     pub gateway: Option<String>,
+    /// Where its metrics are read.
+    pub metrics: Option<String>,
     /// Where it can be dialled.
     pub listen: Vec<Multiaddr>,
 }
@@ -85,7 +95,7 @@ impl Launched {
             "npub": self.node.id().npub(),
             "listen": self.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "gateway": self.gateway,
-            "metrics": null,
+            "metrics": self.metrics,
         })
     }
 }
@@ -117,15 +127,25 @@ pub async fn launch(home: &LockedHome, config: &Config, tasks: &Tasks) -> Result
         Arc::new(crate::control::Controlled::new(node.clone(), gateway.clone())),
         tasks,
     )?;
+    let metrics = match config.metrics {
+        Some(address) => {
+            let bound = metrics::serve(node.clone(), address, tasks).await;
+            let bound = bound.map_err(|source| LaunchError::Metrics { address, source })?;
+            Some(format!("http://{bound}/metrics"))
+        }
+        None => None,
+    };
     Ok(Launched {
         listen: node.listening().await?,
         node,
         gateway,
+        metrics,
     })
 }
 
 async fn serve(config: &Config, listen: SocketAddr, node: &Arc<Node>, tasks: &Tasks) -> Result<String, LaunchError> {
-    let service = Service::new(node.clone(), config.consumer.policy, config.consumer.price_cap);
+    let service =
+        Service::new(node.clone(), config.consumer.policy, config.consumer.price_cap).public(config.consumer.public);
     let settings = gateway::Settings {
         api_key: config.gateway.api_key.clone(),
         allowed_hosts: config.gateway.allowed_hosts.clone(),
@@ -174,7 +194,7 @@ fn selling(config: &Config, backends: Vec<Arc<dyn Backend>>) -> Result<Option<Se
         backends,
         price: provider.price,
         stranger_slots: u16::try_from(provider.stranger_slots).unwrap_or(u16::MAX),
-        public: true,
+        public: provider.public,
     }))
 }
 

@@ -1,8 +1,8 @@
 //! The buyer's leases: which provider a request goes to, and the substreams that are kept open to it.
 //!
 //! A lease is found among the live ones, or bought in an auction; the auction's other bids stay with it as
-//! runners-up. In the steady state a request takes a lease and an open substream and nothing else. Where nobody is
-//! free a request waits here, in bounded company, until its deadline.
+//! runners-up. In the steady state a request takes a lease and an open substream and nothing else. Where the leases
+//! that suit are full and nobody else is free, a request waits here, in bounded company, until its deadline.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -142,17 +142,17 @@ impl Using {
     pub(crate) fn busy(&mut self) {
         self.ended = true;
         unpoisoned(&self.lease.state).on_busy(&self.request, clock::now());
-        self.is_free();
+        self.write_off();
     }
 
     /// It failed, and nothing was delivered.
     pub(crate) fn failed(&mut self) {
         self.ended = true;
         unpoisoned(&self.lease.state).failed(&self.request);
-        self.is_free();
+        self.write_off();
     }
 
-    fn is_free(&self) {
+    fn write_off(&self) {
         if self.noted.is_some() {
             self.write_down(Record::RequestDropped(RequestDropped {
                 lease: self.lease.id,
@@ -229,7 +229,7 @@ impl Lease {
     }
 
     /// Gives a substream back for the next request.
-    pub(crate) fn put_line(&self, line: BuyerLine) {
+    pub(crate) fn keep_if_idle(&self, line: BuyerLine) {
         let mut idle = unpoisoned(&self.idle);
         if line.is_idle() && idle.len() < IDLE_LINES {
             idle.push(line);

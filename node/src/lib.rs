@@ -37,6 +37,7 @@ pub mod launch;
 mod leases;
 mod line;
 mod market;
+mod metrics;
 mod network;
 pub mod node;
 pub mod out;

@@ -220,6 +220,12 @@ impl Node {
         self.provider.load()
     }
 
+    /// Requests of its own consumers that are under way.
+    #[must_use]
+    pub fn buying(&self) -> usize {
+        self.buying.load(Ordering::Relaxed)
+    }
+
     /// Live leases that it bought.
     #[must_use]
     pub fn leases(&self) -> Vec<(LeaseId, NodeId, ModelId)> {

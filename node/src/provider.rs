@@ -1,7 +1,7 @@
 //! The provider's books: the worker machine of `protocol`, kept in step with the journal.
 //!
 //! What a buyer is told was written down before. A lease is noted when it opens, its use before a request runs, and
-//! a receipt is durable before it is sent. Implements `specs/receipts.md`, "The worker".
+//! a receipt is durable before it is sent. Implements the worker's part of `specs/receipts.md`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -93,7 +93,7 @@ impl Drop for Slot<'_> {
         unpoisoned(&self.provider.running).remove(&(self.lease, self.request));
         if self.open {
             self.provider.worker().fail(&self.lease, &self.request);
-            self.provider.is_free(self.lease, self.request);
+            self.provider.write_off(self.lease, self.request);
         }
     }
 }
@@ -160,7 +160,7 @@ impl Provider {
 
     /// Writes down that a request costs nothing. Where the disk refuses, a restart takes it for lost, and the buyer's
     /// next account mends that.
-    fn is_free(&self, lease: LeaseId, request: RequestId) {
+    fn write_off(&self, lease: LeaseId, request: RequestId) {
         if let Err(error) = self
             .store
             .append(Record::RequestDropped(RequestDropped { lease, request }))
@@ -338,7 +338,7 @@ impl Provider {
         }
         let answer = self.worker().on_reconcile(theirs, &peer)?;
         for request in answer.written_off {
-            self.is_free(theirs.lease, request);
+            self.write_off(theirs.lease, request);
             unpoisoned(&self.left_open).remove(&request);
         }
         // What the buyer counts as lost while it still runs here streams into a connection that is dead: it ends, and

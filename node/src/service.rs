@@ -26,6 +26,7 @@ pub struct Service {
     node: Arc<Node>,
     policy: Policy,
     price_cap: Price,
+    public: bool,
 }
 
 impl Service {
@@ -36,7 +37,14 @@ impl Service {
             node,
             policy,
             price_cap,
+            public: true,
         }
+    }
+
+    /// Whether its deals may be seen by everybody.
+    #[must_use]
+    pub fn public(self, public: bool) -> Self {
+        Self { public, ..self }
     }
 
     fn purchase(&self, request: InferenceRequest) -> Purchase {
@@ -66,7 +74,7 @@ impl Service {
             ignore: preferences.ignore,
             quantisations: preferences.quantisations,
             quality: preferences.quality,
-            public: true,
+            public: self.public,
             deadline,
         }
     }

@@ -25,7 +25,7 @@ use infernet_protocol::codec::{List, Text};
 use infernet_protocol::receipt::{Commitment, Status, Step};
 use infernet_protocol::stream::frames::{self, Beat, Enclosed, End, Fail, FailCode, Reconcile, Request, Usage};
 use infernet_protocol::stream::session::ToWorker;
-use infernet_protocol::{LeaseId, Millis, Price};
+use infernet_protocol::{LeaseId, MicroUsd, Millis, Price};
 use infernet_swarm::DirectStream;
 use tracing::{debug, info};
 
@@ -178,7 +178,7 @@ fn job(
     Ok((served.backend, job))
 }
 
-/// `n` times `max_tokens` may reach this many times the most output of one choice.
+/// All choices together may have this many times the most output of one.
 const OUTPUT_FACTOR: u32 = 4;
 
 /// Signs, keeps and sends the receipt for what was delivered.
@@ -223,7 +223,11 @@ async fn settle(
         output_tokens: usage.output_tokens,
         ttft: answered.ttft(),
         duration: millis(answered.began),
-        amount: price.cost(usage.input_tokens, usage.output_tokens),
+        // Who got no token pays no price per request either.
+        amount: match (usage.input_tokens, usage.output_tokens) {
+            (0, 0) => MicroUsd(0),
+            (input, output) => price.cost(input, output),
+        },
         commitment: answered.commitment(),
     };
     // Without a receipt the line is of no more use: the buyer finds out at the next contact that nothing is due.

@@ -213,7 +213,7 @@ pub async fn engine(backend: ScriptedBackend, cut: usize) -> Server {
                 let models = backend.models().await.unwrap();
                 let list = models.iter().map(|model| {
                     format!(
-                        r#"{{"id":"{}","object":"model","owned_by":"vllm","max_model_len":{}}}"#,
+                        r#"{{"id":"{}","object":"model","owned_by":"tests","max_model_len":{}}}"#,
                         model.name,
                         model.context.unwrap()
                     )
