@@ -20,6 +20,7 @@
 //! Implements `specs/auction.md` and `specs/stream.md`.
 
 pub mod consumer;
+pub(crate) mod told;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,9 +37,9 @@ use infernet_protocol::names::PART_BYTES;
 use infernet_protocol::receipt::ledger::Seen;
 use infernet_protocol::receipt::{Commitment, Countersign, JobReceipt};
 use infernet_protocol::reputation::Service;
-use infernet_protocol::stream::frames::{self, Body, BuyerFrame, Cancel, Fail, FailCode, Request};
+use infernet_protocol::stream::frames::{self, Body, BuyerFrame, Cancel, Continuation, Fail, FailCode, Request};
 use infernet_protocol::stream::session::ToBuyer;
-use infernet_protocol::{Millis, ModelId, NodeId, Price, Verified};
+use infernet_protocol::{Digest, Millis, ModelId, NodeId, Price, Verified};
 use tracing::{debug, info};
 
 use crate::clock;
@@ -48,6 +49,7 @@ use crate::leases::{Lease, SettleError, Settled, Unplaced, Using};
 use crate::line::{BuyerLine, LineError};
 use crate::node::Node;
 use consumer::{Consumer, Gone, Head, Summary};
+use told::Told;
 
 /// Providers that may fail one request before it is given up.
 const ATTEMPTS: usize = 6;
@@ -87,6 +89,12 @@ pub struct Purchase {
     pub quality: Quality,
     /// Whether the deal may be seen by everybody.
     pub public: bool,
+    /// Whether somebody else may go on where a provider breaks off.
+    pub may_continue: bool,
+    /// What was told already, where somebody else broke off.
+    pub continuation: Option<Continuation>,
+    /// Nothing but these weights.
+    pub weights: Option<Digest>,
     /// When it is given up.
     pub deadline: Instant,
 }
@@ -99,6 +107,8 @@ impl Purchase {
             told => told,
         };
         self.input_tokens <= entry.context
+            && (self.weights.is_none() || self.weights == entry.digest)
+            && entry.features.contains(self.needs)
             && (self.quantisations.is_empty()
                 || self
                     .quantisations
@@ -228,28 +238,35 @@ pub(crate) async fn serve(node: Arc<Node>, purchase: Purchase, mut consumer: Con
 struct Tried {
     attempts: u32,
     failed: Vec<NodeId>,
+    /// What the consumer has been told.
+    told: Told,
     /// A lease was over before it could be used; that is excused once.
     ended: bool,
 }
 
 async fn buy(
     node: &Arc<Node>,
-    purchase: &Purchase,
+    whole: &Purchase,
     consumer: &mut Consumer,
     tried: &mut Tried,
 ) -> Result<Summary, BuyError> {
     let mut runner_up = None;
+    // What is left of the answer, where a provider broke off and another goes on.
+    let mut rest: Option<Purchase> = None;
     loop {
+        let purchase = rest.as_ref().unwrap_or(whole);
         let mut using = match runner_up.take() {
             Some(using) => using,
             None => tokio::select! {
                 found = node.leases.find(node, purchase, &tried.failed) => found?,
                 () = consumer.gone() => return Err(BuyError::Failed(Failure::Cancelled)),
-                () = tokio::time::sleep_until(purchase.deadline.into()) => return Err(BuyError::Deadline { delivered: false }),
+                () = tokio::time::sleep_until(purchase.deadline.into()) => {
+                    return Err(BuyError::Deadline { delivered: consumer.has_begun() });
+                }
             },
         };
         tried.attempts += 1;
-        let failure = match attempt(node, &mut using, purchase, consumer).await {
+        let failure = match attempt(node, &mut using, purchase, consumer, &mut tried.told).await {
             Ok(summary) => return Ok(summary),
             Err(failure) => failure,
         };
@@ -264,13 +281,19 @@ async fn buy(
         if consumer.is_gone() {
             return Err(BuyError::Failed(Failure::Cancelled));
         }
-        if delivered {
+        if delivered && !(failure.is_retryable() && tried.told.may_go_on(whole, &failure)) {
             return Err(BuyError::BrokenOff(failure));
         }
         if !failure.is_retryable() {
             return Err(BuyError::Failed(failure));
         }
-        consumer.begin_anew();
+        if delivered {
+            rest = Some(tried.told.rest_of(whole));
+        } else {
+            consumer.begin_anew();
+            tried.told.begin_anew();
+        }
+        let purchase = rest.as_ref().unwrap_or(whole);
         // Not held against it for this request: who is busy now, or has ended a lease, may be the only one there is.
         let is_excused = match failure {
             Failure::Busy => true,
@@ -286,7 +309,10 @@ async fn buy(
             node.leases.end(&lease);
             tried.failed.push(lease.worker);
             if tried.failed.len() >= ATTEMPTS {
-                return Err(BuyError::Failed(failure));
+                return Err(match delivered {
+                    true => BuyError::BrokenOff(failure),
+                    false => BuyError::Failed(failure),
+                });
             }
             info!(provider = %lease.worker.short(), %failure, "going on with the next provider");
             runner_up = node.leases.runner_up(node, &lease, purchase, &tried.failed);
@@ -300,6 +326,7 @@ async fn attempt(
     using: &mut Using,
     purchase: &Purchase,
     consumer: &mut Consumer,
+    told: &mut Told,
 ) -> Result<Summary, Failure> {
     let lease = using.lease.clone();
     let request = Request {
@@ -307,7 +334,7 @@ async fn attempt(
         endpoint: endpoint(purchase.endpoint),
         salt: clock::entropy(),
         length: purchase.body.len() as u64,
-        continuation: None,
+        continuation: purchase.continuation.clone(),
     };
     let mut receiving = Receiving::new(purchase, &request);
     // An idle substream may have died since its last request: where the write shows it, that costs a new one only.
@@ -323,12 +350,15 @@ async fn attempt(
         line.send(&frames_of(&request, &purchase.body)).await?;
     }
     consumer.chosen(&lease, request.request);
-    match receive(node, using, &mut line, &mut receiving, purchase, consumer).await {
+    match receive(node, using, &mut line, &mut receiving, purchase, consumer, told).await {
         Ok(receipt) => {
             lease.keep_if_idle(line);
             node.market
                 .delivered(&lease.papers.bid, receiving.pace(receipt.step.output_tokens));
-            Ok(Summary::new(&lease, &receipt, receiving.usage))
+            Ok(Summary {
+                providers: told.providers().to_vec(),
+                ..Summary::new(&lease, &receipt, told.usage(receiving.usage))
+            })
         }
         Err(failure) => {
             match &failure {
@@ -352,11 +382,12 @@ async fn receive(
     receiving: &mut Receiving,
     purchase: &Purchase,
     consumer: &mut Consumer,
+    told: &mut Told,
 ) -> Result<Verified<JobReceipt>, Failure> {
     let (lease, request) = (using.lease.clone(), using.request);
     let late = tokio::time::sleep_until(purchase.deadline.into());
     tokio::pin!(late);
-    let mut failed = None;
+    let (mut failed, mut seam) = (None, None);
     loop {
         let said = tokio::select! {
             biased;
@@ -375,6 +406,12 @@ async fn receive(
         match said {
             ToBuyer::Head(head) => {
                 receiving.begin(head.content_type.as_str());
+                told.by(lease.worker, lease.weights());
+                if consumer.has_begun() {
+                    let (provider, why) = (lease.worker, "it goes on where the one before broke off".to_owned());
+                    node.happenings.tell(|| Happening::WentOn { provider, why });
+                    seam = Some(told::seam(&lease.worker));
+                }
                 consumer.head(Head {
                     status: head.status,
                     content_type: head.content_type.as_str().to_owned(),
@@ -382,11 +419,16 @@ async fn receive(
             }
             ToBuyer::Data(data) => {
                 let bytes = Bytes::from(data.bytes.0);
-                if receiving.take(data.frame, &bytes) {
+                let is_first = receiving.take(data.frame, &bytes);
+                let mut bytes = told.take(bytes, data.tokens, purchase);
+                if let Some(seam) = seam.take() {
+                    bytes = [seam, bytes].concat().into();
+                }
+                if is_first {
                     let after_us = receiving.elapsed_us();
                     node.happenings.tell(|| Happening::FirstToken { request, after_us });
                 }
-                if failed.is_none() {
+                if failed.is_none() && !bytes.is_empty() {
                     // A consumer that does not read holds its provider up, but not beyond its time.
                     let told = tokio::select! {
                         told = consumer.data(bytes, receiving.is_worth_telling()) => told.map_err(Failure::from),
@@ -476,9 +518,10 @@ pub(crate) async fn reconcile(node: Arc<Node>, worker: NodeId) {
         return;
     };
     let comparing = async {
+        let at = node.market.addresses_of(&worker);
         let stream = node
             .market
-            .open_stream(worker, &[])
+            .open_stream(worker, &at)
             .await
             .map_err(|_| LineError::Lost)?;
         let mut line = BuyerLine::new(stream);
@@ -535,7 +578,12 @@ impl Receiving {
         Self {
             commitment: Commitment::of_request(&request.salt, &request.request, &purchase.body),
             watch: None,
-            request_bytes: purchase.body.len() as u64,
+            // What is continued is a part of the prompt.
+            request_bytes: purchase.body.len() as u64
+                + purchase
+                    .continuation
+                    .as_ref()
+                    .map_or(0, |told| told.tokens.len() as u64),
             answer_bytes: 0,
             output_tokens_max: purchase.max_output.unwrap_or(u32::MAX),
             frames: 0,

@@ -224,6 +224,8 @@ pub struct Consumer {
     pub price_cap: Price,
     /// Whether deals may be seen by everybody.
     pub public: bool,
+    /// Whether another provider may go on where one breaks off.
+    pub failover: bool,
 }
 
 /// The HTTP edge for local programs.
@@ -306,6 +308,7 @@ pub fn load(home: &Home, environment: &Environment, flags: &Overrides) -> Result
             policy: values.parse("consumer.policy")?,
             price_cap: price(keys::PRICE_CAP_KEYS)?,
             public: values.parse("consumer.public")?,
+            failover: values.parse("consumer.failover")?,
         },
         gateway: values.gateway()?,
         metrics: values.address("metrics.listen")?,

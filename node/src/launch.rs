@@ -144,8 +144,9 @@ pub async fn launch(home: &LockedHome, config: &Config, tasks: &Tasks) -> Result
 }
 
 async fn serve(config: &Config, listen: SocketAddr, node: &Arc<Node>, tasks: &Tasks) -> Result<String, LaunchError> {
-    let service =
-        Service::new(node.clone(), config.consumer.policy, config.consumer.price_cap).public(config.consumer.public);
+    let service = Service::new(node.clone(), config.consumer.policy, config.consumer.price_cap)
+        .public(config.consumer.public)
+        .failover(config.consumer.failover);
     let settings = gateway::Settings {
         api_key: config.gateway.api_key.clone(),
         allowed_hosts: config.gateway.allowed_hosts.clone(),

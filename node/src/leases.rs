@@ -199,6 +199,11 @@ impl Lease {
         }
     }
 
+    /// Weights that the provider advertises.
+    pub(crate) fn weights(&self) -> Option<Digest> {
+        self.entry.as_ref()?.digest
+    }
+
     fn model(&self) -> &ModelId {
         &self.papers.offer.requirement.model
     }
@@ -220,7 +225,7 @@ impl Lease {
     }
 
     fn suits(&self, purchase: &Purchase, failed: &[NodeId]) -> bool {
-        self.entry.as_ref().is_none_or(|entry| purchase.accepts(entry)) && suits(&self.papers, purchase, failed)
+        suits(&self.papers, self.entry.as_ref(), purchase, failed)
     }
 
     /// An open substream that no request uses.
@@ -256,11 +261,15 @@ impl Lease {
     }
 }
 
-/// Whether a request may go to the winner of a deal: it offers what is needed within what is paid, and is wanted.
-fn suits(papers: &Papers, purchase: &Purchase, failed: &[NodeId]) -> bool {
+/// Whether a request may go to the winner of a deal: it offers what is needed within what is paid, and is wanted. What
+/// its ad says goes beyond what the auction had asked for.
+fn suits(papers: &Papers, entry: Option<&ModelAd>, purchase: &Purchase, failed: &[NodeId]) -> bool {
     let (offer, worker) = (&papers.offer, papers.accept.winner);
-    offer.requirement.features.contains(purchase.needs)
-        && offer.policy == purchase.policy
+    let able = match entry {
+        Some(entry) => purchase.accepts(entry),
+        None => offer.requirement.features.contains(purchase.needs) && purchase.weights.is_none(),
+    };
+    able && offer.policy == purchase.policy
         && papers.bid.price.within(&purchase.price_cap)
         && !failed.contains(&worker)
         && !purchase.ignore.contains(&worker)
@@ -280,6 +289,8 @@ pub(crate) struct Leases {
     waiting: AtomicUsize,
     /// Workers whose books are being compared with ours.
     comparing: Mutex<HashSet<NodeId>>,
+    /// Workers that were looked for, and their ad at that time.
+    sought: Mutex<HashMap<NodeId, u64>>,
 }
 
 /// Books are compared with this worker until it is dropped.
@@ -338,6 +349,7 @@ impl Leases {
             freed: Arc::default(),
             waiting: AtomicUsize::new(0),
             comparing: Mutex::default(),
+            sought: Mutex::default(),
         }
     }
 
@@ -419,7 +431,8 @@ impl Leases {
                 return Err(if has_any { nobody_free() } else { unplaced });
             }
         };
-        let suited = |papers: &Papers| suits(papers, purchase, &ignore);
+        let entry = |papers: &Papers| node.market.entry_of(&papers.accept.winner, &purchase.model);
+        let suited = |papers: &Papers| suits(papers, entry(papers).as_ref(), purchase, &ignore);
         let papers = placed.accept_next(suited).ok_or_else(nobody_free)?;
         self.open(node, papers, placed)
     }
@@ -488,7 +501,8 @@ impl Leases {
         failed: &[NodeId],
     ) -> Option<Using> {
         let placed = lease.placed.as_ref()?;
-        let papers = placed.accept_next(|papers| suits(papers, purchase, failed))?;
+        let entry = |papers: &Papers| node.market.entry_of(&papers.accept.winner, &purchase.model);
+        let papers = placed.accept_next(|papers| suits(papers, entry(papers).as_ref(), purchase, failed))?;
         self.open(node, papers, placed.clone()).ok()
     }
 
@@ -542,6 +556,18 @@ impl Leases {
             .filter(|lease| lease.is_behind())
             .map(|lease| lease.worker)
             .collect()
+    }
+
+    /// Whether a worker has advertised since it was last asked for.
+    pub(crate) fn is_back(&self, worker: &NodeId, node: &Node) -> bool {
+        let Some(sequence) = node.market.ad_sequence_of(worker) else {
+            return false;
+        };
+        let mut sought = unpoisoned(&self.sought);
+        if sought.len() >= LEASES_OPEN {
+            sought.clear();
+        }
+        sought.insert(*worker, sequence) != Some(sequence)
     }
 
     /// One comparison at a time with each worker; `None` while one is under way.

@@ -243,6 +243,19 @@ impl Market {
         own.chain(state.registry.iter(clock::wall())).cloned().collect()
     }
 
+    /// Sequence of the ad that is known of a provider.
+    pub(crate) fn ad_sequence_of(&self, provider: &NodeId) -> Option<u64> {
+        let state = self.state();
+        state.registry.get(provider, clock::wall()).map(|ad| ad.sequence)
+    }
+
+    /// Where a provider advertises to be.
+    pub(crate) fn addresses_of(&self, provider: &NodeId) -> Vec<Address> {
+        let state = self.state();
+        let ad = state.registry.get(provider, clock::wall());
+        ad.map(|ad| ad.addresses.to_vec()).unwrap_or_default()
+    }
+
     /// What a provider advertises of a model.
     pub(crate) fn entry_of(&self, provider: &NodeId, model: &ModelId) -> Option<ModelAd> {
         let state = self.state();

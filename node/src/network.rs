@@ -99,7 +99,10 @@ pub(crate) async fn sweep(node: Arc<Node>) {
             let near = peers
                 .iter()
                 .filter_map(|peer| NodeId::from_peer_id_bytes(&peer.peer.to_bytes()).ok());
-            for worker in near.filter(|worker| behind.remove(worker)) {
+            let near: Vec<_> = near.filter(|worker| behind.remove(worker)).collect();
+            // Who is not connected and advertises again is back.
+            let back = behind.into_iter().filter(|worker| node.leases.is_back(worker, &node));
+            for worker in near.into_iter().chain(back) {
                 let evening = buyer::reconcile(node.clone(), worker);
                 drop(node.tasks.spawn_until_cancelled("reconcile", evening));
             }

@@ -9,10 +9,10 @@ use futures::{StreamExt as _, stream};
 use infernet_inference::{ContentType, Counted, Usage};
 use infernet_protocol::auction::Policy;
 use infernet_protocol::capability::ModelAd;
-use infernet_protocol::{ModelId, Price};
+use infernet_protocol::{ModelId, NodeId, Price};
 
 use crate::buyer::consumer::{self, Answer, Said};
-use crate::buyer::{BuyError, Failure, Purchase};
+use crate::buyer::{BuyError, Failure, Purchase, told};
 use crate::gateway::{InferError, Inference, InferenceRequest, Part, Reply, ServedModel, Source, Summary};
 use crate::leases::Unplaced;
 use crate::node::Node;
@@ -27,6 +27,7 @@ pub struct Service {
     policy: Policy,
     price_cap: Price,
     public: bool,
+    failover: bool,
 }
 
 impl Service {
@@ -38,7 +39,14 @@ impl Service {
             policy,
             price_cap,
             public: true,
+            failover: true,
         }
+    }
+
+    /// Whether another provider may go on where one breaks off.
+    #[must_use]
+    pub fn failover(self, failover: bool) -> Self {
+        Self { failover, ..self }
     }
 
     /// Whether its deals may be seen by everybody.
@@ -75,6 +83,9 @@ impl Service {
             quantisations: preferences.quantisations,
             quality: preferences.quality,
             public: self.public,
+            may_continue: self.failover && !preferences.fallbacks_refused && told::may_continue(&request),
+            continuation: None,
+            weights: None,
             deadline,
         }
     }
@@ -201,7 +212,7 @@ fn summary_of(summary: &consumer::Summary) -> Summary {
         },
         cost: summary.cost,
         attempts: summary.attempts,
-        providers: vec![summary.chosen.provider.peer_id()],
+        providers: summary.providers.iter().map(NodeId::peer_id).collect(),
         receipt: Some(summary.receipt),
     }
 }

@@ -21,6 +21,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use infernet_inference::{Endpoint, Job, allow, backend};
+use infernet_protocol::capability::Features;
 use infernet_protocol::codec::{List, Text};
 use infernet_protocol::receipt::{Commitment, Status, Step};
 use infernet_protocol::stream::frames::{self, Beat, Enclosed, End, Fail, FailCode, Reconcile, Request, Usage};
@@ -156,6 +157,20 @@ fn job(
     let body_bytes = body.len() as u64;
     let read = infernet_inference::Request::read(endpoint, &body).map_err(bad)?;
     allow::check(endpoint, &body, served.model.features).map_err(bad)?;
+    let resume = match &request.continuation {
+        None => None,
+        Some(_) if !served.model.features.contains(Features::CONTINUE) => {
+            return Err(fail(
+                FailCode::Request,
+                "this provider's engine cannot go on with another's answer",
+            ));
+        }
+        Some(told) if told.tokens.is_empty() => Some(backend::Continuation::Text(
+            String::from_utf8(told.text.0.clone())
+                .map_err(|_| fail(FailCode::Request, "the text so far is not UTF-8"))?,
+        )),
+        Some(told) => Some(backend::Continuation::Tokens(told.tokens.to_vec())),
+    };
     let budget = served.max_output();
     if read.output_tokens_at_most(budget) > budget.saturating_mul(OUTPUT_FACTOR) {
         return Err(fail(
@@ -173,7 +188,7 @@ fn job(
             read.max_output
                 .map_or_else(|| served.room(body_bytes).min(budget), |_| budget),
         ),
-        resume: None,
+        resume,
     };
     Ok((served.backend, job))
 }

@@ -102,6 +102,9 @@ pub fn chat(prompt: &str) -> Purchase {
         quantisations: Vec::new(),
         quality: Quality::default(),
         public: true,
+        may_continue: true,
+        continuation: None,
+        weights: None,
         deadline: Instant::now() + PATIENCE,
     }
 }

@@ -256,6 +256,11 @@ impl Client {
             "max_tokens": tokens,
             "messages": [{ "role": "user", "content": "Tell me a story about a fox." }],
         });
+        self.post(url, &body).await
+    }
+
+    /// Any request; the response's head is here when this returns.
+    pub async fn post(&self, url: &str, body: &Value) -> Result<reqwest::Response, reqwest::Error> {
         let request = self
             .0
             .post(url)

@@ -434,8 +434,11 @@ async fn a_provider_that_answers_nonsense_is_replaced() {
     let answers: [(&str, Vec<Vec<u8>>); 8] = [
         ("nothing", vec![]),
         ("noise", vec![vec![0xff; 50]]),
-        ("data before a head", vec![frames::data(0, b"data: {}\n\n")]),
-        ("data out of order", vec![head(), frames::data(7, b"data: {}\n\n")]),
+        ("data before a head", vec![frames::data(0, b"data: {}\n\n", None)]),
+        (
+            "data out of order",
+            vec![head(), frames::data(7, b"data: {}\n\n", None)],
+        ),
         (
             "an end that miscounts",
             vec![head(), WorkerFrame::from(End { frames: 3 }).to_bytes()],

@@ -49,6 +49,8 @@ pub struct Summary {
     pub usage: Usage,
     /// What it cost.
     pub cost: MicroUsd,
+    /// Providers that delivered, in order.
+    pub providers: Vec<NodeId>,
     /// Providers that were tried.
     pub attempts: u32,
     /// Hash of the receipt.
@@ -58,6 +60,7 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Of an answer that one provider gave; the rest is for the spine to tell.
     pub(crate) fn new(lease: &Lease, receipt: &Verified<JobReceipt>, usage: Usage) -> Self {
         Self {
             chosen: Chosen {
@@ -68,6 +71,7 @@ impl Summary {
             },
             usage,
             cost: receipt.step.amount,
+            providers: vec![lease.worker],
             attempts: 1,
             receipt: receipt.hash(),
             signed: receipt.clone(),

@@ -152,6 +152,11 @@ pub const KEYS: &[Key] = &[
         "most paid per million output tokens, in micro-USD",
     ),
     Key::new(PRICE_CAP_KEYS[2], "0", "most paid per request, in micro-USD"),
+    Key::new(
+        "consumer.failover",
+        "true",
+        "let another provider go on where one breaks off",
+    ),
     Key::new("consumer.public", "true", "let everybody see from whom this node buys"),
     Key::new("gateway.listen", "127.0.0.1:46338", "address of the local API, or off").or(&["INFERNET_GATEWAY"]),
     Key::new("gateway.api_key", "", "key that callers of the local API must send").secret(),

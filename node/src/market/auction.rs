@@ -298,7 +298,7 @@ fn want(purchase: &Purchase, leave_out: &[NodeId]) -> Want {
     Want {
         requirement: Requirement {
             model: purchase.model.clone(),
-            digest: None,
+            digest: purchase.weights,
             tags: List::default(),
             vram: None,
             context: purchase.input_tokens,

@@ -109,7 +109,7 @@ impl Answered {
     }
 
     /// Takes bytes for the next Data frame and gives the frame.
-    fn frame(&mut self, bytes: &Bytes) -> Vec<u8> {
+    fn frame(&mut self, bytes: &Bytes, tokens: Option<Vec<u32>>) -> Vec<u8> {
         let number = self.frames();
         self.first.get_or_insert_with(|| super::millis(self.began));
         self.commitment.add(number, bytes);
@@ -125,7 +125,7 @@ impl Answered {
         if let Some(mark) = self.marks.last_mut() {
             mark.usage = usage;
         }
-        frames::data(number, bytes)
+        frames::data(number, bytes, tokens.as_deref())
     }
 }
 
@@ -200,9 +200,10 @@ async fn pour(
                 }
             }
             piece = answer.next(), if !line.is_full() => match piece {
-                Some(Ok(Piece::Data { bytes, .. })) => {
+                Some(Ok(Piece::Data { bytes, tokens })) => {
+                    let mut tokens = tokens;
                     for part in parts(&bytes) {
-                        let frame = answered.frame(&part);
+                        let frame = answered.frame(&part, tokens.take());
                         line.hold(&frame).map_err(Ended::Lost)?;
                     }
                     beats.reset();
@@ -234,7 +235,7 @@ async fn heed(
 fn refused_by_engine(line: &mut WorkerLine, answered: &mut Answered, status: u16, body: &Bytes) -> Result<(), Ended> {
     head(line, status, ContentType::Json)?;
     for part in parts(body) {
-        let frame = answered.frame(&part);
+        let frame = answered.frame(&part, None);
         line.hold(&frame).map_err(Ended::Lost)?;
     }
     answered.counted = Some(Usage::default());

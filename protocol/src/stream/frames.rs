@@ -324,14 +324,20 @@ frames! {
 
 /// A Data frame's bytes in one copy of its payload; the same bytes as `WorkerFrame::Data(..).to_bytes()`.
 #[must_use]
-pub fn data(frame: u64, bytes: &[u8]) -> Vec<u8> {
+pub fn data(frame: u64, bytes: &[u8], tokens: Option<&[u32]>) -> Vec<u8> {
     let mut writer = Writer::with_capacity(bytes.len() + 32);
     writer.array(2);
     writer.uint(18);
     writer.array(3);
     writer.uint(frame);
     writer.bytes(bytes);
-    writer.null();
+    match tokens.filter(|tokens| tokens.len() <= TOKENS) {
+        None => writer.null(),
+        Some(tokens) => {
+            writer.array(tokens.len());
+            tokens.iter().for_each(|token| writer.uint(u64::from(*token)));
+        }
+    }
     writer.into_bytes()
 }
 

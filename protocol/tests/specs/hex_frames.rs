@@ -128,13 +128,18 @@ fn what_a_worker_says() {
 #[test]
 fn the_short_way_to_write_data_gives_the_same_bytes() {
     for bytes in [&b""[..], b"x", &[7; 70_000]] {
-        for frame in [0, 23, 24, u64::MAX] {
+        for (frame, tokens) in [
+            (0, None),
+            (23, Some(&[][..])),
+            (24, Some(&[7, 70_000])),
+            (u64::MAX, None),
+        ] {
             let long = WorkerFrame::from(Data {
                 frame,
                 bytes: Blob(bytes.to_vec()),
-                tokens: None,
+                tokens: tokens.map(|tokens: &[u32]| List::first_of(tokens.iter().copied())),
             });
-            assert_eq!(data(frame, bytes), long.to_bytes());
+            assert_eq!(data(frame, bytes, tokens), long.to_bytes());
         }
     }
 }

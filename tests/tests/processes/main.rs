@@ -7,6 +7,7 @@
 )]
 #![expect(clippy::print_stdout, reason = "what was struck is there to be read")]
 
+mod failover;
 mod kills;
 #[path = "../../../plugins/inference/tests/replay/mod.rs"]
 mod replay;
@@ -46,6 +47,11 @@ impl Engine {
 
 /// Waits until both sides tell the same of every request between them, and gives the rows.
 async fn even(buyer: &NodeHome, provider: &NodeHome) -> Vec<Value> {
+    even_with(buyer, provider, |_| true).await
+}
+
+/// The same, of those requests of the buyer that went to this provider.
+async fn even_with(buyer: &NodeHome, provider: &NodeHome, is_its: impl Fn(&Value) -> bool) -> Vec<Value> {
     let told = |rows: &[Value]| {
         let facts = |row: &Value| {
             let mut row = row.clone();
@@ -60,6 +66,7 @@ async fn even(buyer: &NodeHome, provider: &NodeHome) -> Vec<Value> {
     let evened = async {
         loop {
             last = (buyer.rows("buyer").await, provider.rows("provider").await);
+            last.0.retain(&is_its);
             let settled = |rows: &[Value]| rows.iter().all(|row| row["countersigned"] == true);
             if told(&last.0) == told(&last.1) && settled(&last.0) {
                 return;

@@ -113,6 +113,9 @@ impl<'a> Stage<'a> {
             quantisations: Vec::new(),
             quality: Quality::default(),
             public: true,
+            may_continue: true,
+            continuation: None,
+            weights: None,
             deadline: Instant::now() + DEADLINE,
         })
     }

@@ -1,0 +1,129 @@
+//! Mid-stream failover: a provider is killed in the middle of a greedy answer of the embedded engine, and the consumer's
+//! text is what one provider would have said.
+
+use infernet_tests::processes::{CHAT, Client, NodeHome, Process, soon};
+use serde_json::{Value, json};
+
+use super::even_with;
+
+/// Most tokens of an answer: long enough to be struck in the middle.
+const TOKENS: u32 = 400;
+const QUESTIONS: [&str; 3] = [
+    "Tell me a story about a fox.",
+    "Tell me a story about a hedgehog.",
+    "Tell me a long story about a bear.",
+];
+
+fn greedy(question: &str) -> Value {
+    json!({
+        "model": "infernet-demo", "stream": true, "stream_options": { "include_usage": true },
+        "temperature": 0, "max_tokens": TOKENS, "messages": [{ "role": "user", "content": question }],
+    })
+}
+
+/// What a stream says: its text, the ids of its chunks, its last usage, and its comments.
+#[derive(Debug, Default, PartialEq)]
+struct Said {
+    text: String,
+    ids: Vec<String>,
+    usage: Value,
+    comments: Vec<String>,
+    finish: Vec<String>,
+    done: bool,
+    error: Value,
+}
+
+fn read(body: &str) -> Said {
+    let mut said = Said::default();
+    for event in body.split("\n\n").filter(|event| !event.is_empty()) {
+        let Some(data) = event.strip_prefix("data: ") else {
+            said.comments.push(event.to_owned());
+            continue;
+        };
+        if data == "[DONE]" {
+            said.done = true;
+            continue;
+        }
+        let chunk: Value = serde_json::from_str(data).unwrap();
+        if !chunk["error"].is_null() {
+            said.error = chunk["error"].clone();
+            continue;
+        }
+        let choice = &chunk["choices"][0];
+        said.text
+            .push_str(choice["delta"]["content"].as_str().unwrap_or_default());
+        said.finish.extend(choice["finish_reason"].as_str().map(str::to_owned));
+        let id = chunk["id"].as_str().unwrap().to_owned();
+        if said.ids.last() != Some(&id) {
+            said.ids.push(id);
+        }
+        if chunk["usage"].is_object() {
+            said.usage = chunk["usage"].clone();
+        }
+    }
+    said
+}
+
+/// Asks, and does something once the answer has begun.
+async fn ask(client: &Client, gateway: &Process, question: &str, begun: impl AsyncFnOnce(&str)) -> Said {
+    let mut answer = client.post(&gateway.url(CHAT), &greedy(question)).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let provider = answer.headers()["x-infernet-provider"].to_str().unwrap().to_owned();
+    let mut body = soon("the first bytes", answer.chunk()).await.unwrap().unwrap().to_vec();
+    begun(&provider).await;
+    while let Some(bytes) = soon("more bytes", answer.chunk()).await.unwrap() {
+        body.extend_from_slice(&bytes);
+    }
+    read(std::str::from_utf8(&body).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_provider_goes_on_with_the_very_same_text() {
+    let homes: [NodeHome; 4] = Default::default();
+    let hub = Process::bootstrap(&homes[0]).await;
+    let start = async |which: usize| Process::provider(&homes[which], hub.address(), None).await;
+    let mut providers = [start(1).await, start(2).await];
+    let gateway = Process::gateway(&homes[3], hub.address()).await;
+    let client = Client::default();
+    for question in QUESTIONS {
+        let whole = ask(&client, &gateway, question, async |_| {}).await;
+        assert!(
+            whole.done && whole.usage["completion_tokens"].as_u64().unwrap() > 20,
+            "{whole:?}"
+        );
+        let mut struck = None;
+        let continued = ask(&client, &gateway, question, async |provider| {
+            let which = providers
+                .iter()
+                .position(|process| process.peer_id() == provider)
+                .unwrap();
+            providers[which].kill().await;
+            struck = Some(which);
+        })
+        .await;
+        assert_eq!(continued.text, whole.text);
+        assert!(continued.done && continued.error.is_null(), "{continued:?}");
+        assert_eq!(
+            (continued.ids.len(), &continued.finish),
+            (1, &whole.finish),
+            "one answer"
+        );
+        for count in ["prompt_tokens", "completion_tokens", "total_tokens"] {
+            assert_eq!(continued.usage[count], whole.usage[count], "{count}");
+        }
+        let told = &continued.usage["infernet"]["providers"];
+        assert_eq!(told.as_array().unwrap().len(), 2, "killed too late: {continued:?}");
+        assert_eq!(
+            continued.comments.len(),
+            1,
+            "the seam is marked: {:?}",
+            continued.comments
+        );
+        // What the dead one delivered is settled when it is back.
+        let which = struck.unwrap();
+        providers[which] = start(1 + which).await;
+        let peer = providers[which].peer_id().to_owned();
+        let rows = even_with(&homes[3], &homes[1 + which], |row| row["peer"] == peer).await;
+        assert!(rows.iter().any(|row| row["status"] == "failed"), "{rows:#?}");
+    }
+}
