@@ -32,11 +32,10 @@ pub(super) struct Matrix {
 }
 
 impl Matrix {
-    /// `plain` unpacks the blocks: four bytes per weight, results as if the file held plain numbers, and no candle
-    /// kernels, whose worker threads spin between products.
-    pub(super) fn new(tensor: QTensor, bias: Option<Vec<f32>>, plain: bool) -> Result<Self, candle_core::Error> {
+    /// A tensor as the file has it.
+    pub(super) fn new(tensor: QTensor, bias: Option<Vec<f32>>) -> Result<Self, candle_core::Error> {
         let (outputs, inputs) = tensor.shape().dims2()?;
-        let form = if plain || tensor.dtype().block_size() == 1 {
+        let form = if tensor.dtype().block_size() == 1 {
             Form::Plain(tensor.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1()?)
         } else {
             let tensor = Arc::new(tensor);
@@ -48,6 +47,17 @@ impl Matrix {
             inputs,
             bias,
         })
+    }
+
+    /// Unpacked blocks, row after row: four bytes per weight, results as if the file held plain numbers, and no candle
+    /// kernels, whose worker threads spin between products.
+    pub(super) fn plain(numbers: Vec<f32>, inputs: usize, bias: Option<Vec<f32>>) -> Self {
+        Self {
+            outputs: numbers.len() / inputs.max(1),
+            inputs,
+            form: Form::Plain(numbers),
+            bias,
+        }
     }
 
     /// The rows of these indices, one after another: an embedding.

@@ -11,6 +11,9 @@ use super::shape::Shape;
 use crate::error::LoadError;
 use crate::gguf::Gguf;
 
+/// Rows of a small model's matrix that are unpacked at once.
+const ROWS_AT_ONCE: usize = 64;
+
 /// Models of at most this many parameters are unpacked to plain numbers (64 MiB).
 const PLAIN_UP_TO: u64 = 16 << 20;
 
@@ -132,8 +135,18 @@ impl<R: Read + Seek> Reader<'_, R> {
         let bias = self
             .optional(&format!("{name}.bias"), outputs)?
             .map(|bias| bias[rows.clone()].to_vec());
-        let tensor = self.file.tensor(&format!("{name}.weight"), &[outputs, inputs], rows)?;
-        Ok(Matrix::new(tensor, bias, self.plain)?)
+        let (name, shape) = (format!("{name}.weight"), [outputs, inputs]);
+        if !self.plain {
+            return Ok(Matrix::new(self.file.tensor(&name, &shape, rows)?, bias)?);
+        }
+        // A few rows at a time: an allocator that was once given back a large block keeps as much for ever.
+        let mut numbers = Vec::with_capacity(rows.len() * inputs);
+        for first in rows.clone().step_by(ROWS_AT_ONCE) {
+            let some = first..(first + ROWS_AT_ONCE).min(rows.end);
+            let tensor = self.file.tensor(&name, &shape, some)?;
+            numbers.extend(tensor.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?);
+        }
+        Ok(Matrix::plain(numbers, inputs, bias))
     }
 
     fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
