@@ -37,6 +37,9 @@ pub(super) struct Translated {
     pub(super) dialect: Box<dyn Dialect>,
 }
 
+/// Reads a request in another API's words.
+pub(super) type Reader = fn(&[u8]) -> Result<Translated, ApiError>;
+
 /// Puts an answer into another API's words. One is made for each request and keeps what it needs to know of it.
 pub(super) trait Dialect: Send {
     /// Content type of a stream.
@@ -195,13 +198,18 @@ fn image(kind: &str, base64: &str) -> Value {
 /// Parts of a message as the shortest form that says the same.
 fn content(mut parts: Vec<Value>) -> Value {
     match &mut parts[..] {
-        [only] if only["type"] == "text" => only["text"].take(),
+        [only] if only["type"] == "text" => member(only, "text"),
         _ => Value::Array(parts),
     }
 }
 
 fn text_part(text: String) -> Value {
     json!({ "type": "text", "text": text })
+}
+
+/// A member, taken out; null where there is none, or where the value is no object: indexing would panic there.
+fn member(value: &mut Value, name: &str) -> Value {
+    value.get_mut(name).map(Value::take).unwrap_or_default()
 }
 
 fn tokens(usage: &Value, name: &str) -> u64 {
@@ -257,4 +265,132 @@ pub(super) async fn errors(request: Request, next: Next) -> Response {
 /// An engine's own refusal, out of its document.
 pub(super) fn refusal(status: StatusCode, document: Bytes) -> ApiError {
     ApiError::refused(status.as_u16(), document, "the provider refused the request".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const READERS: [Reader; 6] = [
+        anthropic::read,
+        anthropic::read_to_count,
+        ollama::read_chat,
+        ollama::read_generate,
+        |body| ollama::read_embed(body, false),
+        responses::read,
+    ];
+
+    /// JSON made of the words that the readers look for, in every place where they do not belong.
+    fn anything() -> impl Strategy<Value = Value> {
+        let word = prop::sample::select(vec![
+            "messages",
+            "content",
+            "type",
+            "text",
+            "role",
+            "user",
+            "assistant",
+            "tool",
+            "tools",
+            "tool_calls",
+            "input",
+            "function",
+            "name",
+            "arguments",
+            "tool_use",
+            "tool_result",
+            "image",
+            "source",
+            "base64",
+            "system",
+            "choices",
+            "delta",
+            "usage",
+            "message",
+            "index",
+            "id",
+            "model",
+            "function_call",
+            "function_call_output",
+            "output",
+            "format",
+            "json_schema",
+            "schema",
+            "reasoning",
+            "effort",
+            "options",
+            "images",
+            "stream",
+            "max_tokens",
+            "tool_choice",
+            "thinking",
+            "enabled",
+            "data",
+            "embedding",
+            "finish_reason",
+            "error",
+            "input_image",
+            "image_url",
+            "stop",
+            "verbosity",
+        ]);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            word.clone().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(5, 60, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((word.clone(), inner), 0..6).prop_map(|members| {
+                    Value::Object(
+                        members
+                            .into_iter()
+                            .map(|(name, value)| (name.to_owned(), value))
+                            .collect(),
+                    )
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_and_no_answer_is_too_odd(request in anything(), answer in anything()) {
+            let text = request.to_string();
+            let places = [
+                "messages", "system", "tools", "tool_choice", "thinking", "input", "options", "format", "text", "reasoning",
+                "images", "include", "prompt", "stream",
+            ];
+            for read in READERS {
+                let _ = read(text.as_bytes());
+                for place in places {
+                    let mut body = json!({
+                        "model": "m", "max_tokens": 1, "input": "x", "messages": [{ "role": "user", "content": "x" }],
+                    });
+                    body[place] = request.clone();
+                    let _ = read(body.to_string().as_bytes());
+                }
+            }
+            let good = json!({
+                "model": "m", "max_tokens": 1, "input": "x", "messages": [{ "role": "user", "content": "x" }],
+            });
+            for read in READERS {
+                let body: Value = match read(good.to_string().as_bytes()) {
+                    Err(_) => continue,
+                    Ok(mut translated) => {
+                        let mut out = String::new();
+                        translated.dialect.chunk(&answer, &mut out);
+                        translated.dialect.failed(&answer, &mut out);
+                        translated.dialect.done(&mut out);
+                        translated.dialect.document(&answer)
+                    }
+                };
+                prop_assert!(body.is_object());
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The routes, and a request from its head to its reply.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,8 +14,9 @@ use infernet_inference::json::Object;
 use infernet_inference::{Endpoint, allow, request};
 use infernet_protocol::ModelId;
 use infernet_protocol::capability::Features;
+use tower_http::catch_panic::CatchPanicLayer;
 
-use super::dialect::{self, Dialect, Translated, anthropic, ollama, responses};
+use super::dialect::{self, Dialect, Reader, anthropic, ollama, responses};
 use super::errors::{ApiError, similar};
 use super::extension::{FIELDS, Preferences};
 use super::inference::{InferError, InferenceRequest, Reply, ServedModel};
@@ -50,9 +52,19 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(metrics))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        // A fault of ours in one request is no reason to end the node.
+        .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard::guard))
         .layer(middleware::from_fn(dialect::errors))
         .with_state(shared)
+}
+
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    ApiError::of(
+        InferError::Internal("a fault in the gateway, which is in its log".to_owned()),
+        &[],
+    )
+    .into_response()
 }
 
 async fn no_route(State(shared): Gateway, request: Request) -> Response {
@@ -215,7 +227,7 @@ async fn named(shared: &Arc<Shared>, request: Request) -> Result<ServedModel, Ap
 /// In whose words a request is.
 enum Words {
     OpenAi(Endpoint),
-    Other(fn(&[u8]) -> Result<Translated, ApiError>),
+    Other(Reader),
 }
 
 /// A request whose answer has begun, and all that its way back needs.

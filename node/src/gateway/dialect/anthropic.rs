@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, Fields, Translated, chat, content, delta, event, image, reasoning, text_part, tokens};
+use super::{Dialect, Fields, Translated, chat, content, delta, event, image, member, reasoning, text_part, tokens};
 use crate::gateway::errors::ApiError;
 
 /// Reads a request.
@@ -76,7 +76,7 @@ fn conversation(fields: &mut Fields) -> Result<Vec<Value>, ApiError> {
         .list("messages")?
         .ok_or_else(|| ApiError::invalid("`messages` is required", "messages"))?;
     for mut message in messages {
-        let parts = blocks(message["content"].take(), "messages")?;
+        let parts = blocks(member(&mut message, "content"), "messages")?;
         match message["role"].as_str() {
             Some("user") => user(parts, &mut out)?,
             Some("assistant") => out.push(assistant(parts)?),
@@ -182,9 +182,9 @@ fn tool(mut tool: Value) -> Result<Value, ApiError> {
             return Err(ApiError::invalid(message, "tools"));
         }
     }
-    let mut function = json!({ "name": tool["name"].take(), "parameters": tool["input_schema"].take() });
+    let mut function = json!({ "name": member(&mut tool, "name"), "parameters": member(&mut tool, "input_schema") });
     if tool["description"].is_string() {
-        function["description"] = tool["description"].take();
+        function["description"] = member(&mut tool, "description");
     }
     Ok(json!({ "type": "function", "function": function }))
 }

@@ -10,7 +10,7 @@ use infernet_inference::Endpoint;
 use infernet_protocol::capability::Features;
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, Fields, Translated, chat, content, delta, image, reasoning, text_part, tokens};
+use super::{Dialect, Fields, Translated, chat, content, delta, image, member, reasoning, text_part, tokens};
 use crate::clock;
 use crate::gateway::errors::ApiError;
 use crate::gateway::inference::ServedModel;
@@ -447,7 +447,7 @@ impl Dialect for Embedding {
     fn document(&mut self, whole: &Value) -> Value {
         let mut vectors: Vec<_> = whole["data"].as_array().cloned().unwrap_or_default();
         vectors.sort_by_key(|vector| vector["index"].as_u64());
-        let mut vectors = vectors.into_iter().map(|mut vector| vector["embedding"].take());
+        let mut vectors = vectors.into_iter().map(|mut vector| member(&mut vector, "embedding"));
         if self.single {
             return json!({ "embedding": vectors.next() });
         }

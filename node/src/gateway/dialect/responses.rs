@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, Fields, Translated, chat, content, delta, event, reasoning, text_part, tokens};
+use super::{Dialect, Fields, Translated, chat, content, delta, event, member, reasoning, text_part, tokens};
 use crate::clock;
 use crate::gateway::errors::ApiError;
 
@@ -57,7 +57,7 @@ pub(in crate::gateway) fn read(body: &[u8]) -> Result<Translated, ApiError> {
     if let Some(mut wanted) = fields.take("reasoning") {
         echo.insert("reasoning".to_owned(), wanted.clone());
         if wanted["effort"].is_string() {
-            request.insert("reasoning_effort".to_owned(), wanted["effort"].take());
+            request.insert("reasoning_effort".to_owned(), member(&mut wanted, "effort"));
         }
     }
     fields.pass(
@@ -116,12 +116,12 @@ fn read_input(input: Value, messages: &mut Vec<Value>) -> Result<(), ApiError> {
                         ));
                     }
                 };
-                let said = said(item["content"].take())?;
+                let said = said(member(&mut item, "content"))?;
                 messages.push(json!({ "role": role, "content": said }));
             }
             Some("function_call") => call(&item, messages),
             Some("function_call_output") => {
-                let output = match said(item["output"].take())? {
+                let output = match said(member(&mut item, "output"))? {
                     Value::String(text) => text,
                     other => other.to_string(),
                 };
@@ -168,7 +168,7 @@ fn said(parts: Value) -> Result<Value, ApiError> {
         }
         Some("refusal") => Ok(text_part(part["refusal"].as_str().unwrap_or_default().to_owned())),
         Some("input_image") if part["image_url"].is_string() => {
-            Ok(json!({ "type": "image_url", "image_url": { "url": part["image_url"].take() } }))
+            Ok(json!({ "type": "image_url", "image_url": { "url": member(&mut part, "image_url") } }))
         }
         kind => {
             let message = format!("parts of the type `{}` are not supported here", kind.unwrap_or("?"));
@@ -193,7 +193,7 @@ fn read_tools(
             let mut function = Map::new();
             for name in ["name", "description", "parameters", "strict"] {
                 if !tool[name].is_null() {
-                    function.insert(name.to_owned(), tool[name].take());
+                    function.insert(name.to_owned(), member(&mut tool, name));
                 }
             }
             Ok(json!({ "type": "function", "function": function }))
@@ -222,9 +222,9 @@ fn read_tools(
 
 fn read_format(mut text: Value, request: &mut Map<String, Value>) -> Result<(), ApiError> {
     if text["verbosity"].is_string() {
-        request.insert("verbosity".to_owned(), text["verbosity"].take());
+        request.insert("verbosity".to_owned(), member(&mut text, "verbosity"));
     }
-    let mut format = text["format"].take();
+    let mut format = member(&mut text, "format");
     let format = match format["type"].as_str() {
         None | Some("text") => return Ok(()),
         Some("json_object") => json!({ "type": "json_object" }),
@@ -232,7 +232,7 @@ fn read_format(mut text: Value, request: &mut Map<String, Value>) -> Result<(), 
             let mut schema = Map::new();
             for name in ["name", "description", "schema", "strict"] {
                 if !format[name].is_null() {
-                    schema.insert(name.to_owned(), format[name].take());
+                    schema.insert(name.to_owned(), member(&mut format, name));
                 }
             }
             json!({ "type": "json_schema", "json_schema": schema })
