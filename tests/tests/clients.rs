@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::disallowed_methods, reason = "the ring names its Python in the environment")]
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use infernet_tests::processes::{NodeHome, PATIENCE, Process, soon};
@@ -12,11 +13,25 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
-const CLIENTS: [&str; 3] = ["openai_python.py", "anthropic_python.py", "ollama_python.py"];
+const CLIENTS: [&str; 4] = [
+    "openai_python.py",
+    "anthropic_python.py",
+    "ollama_python.py",
+    "js/openai.js",
+];
 
 fn python() -> Command {
+    interpreter("")
+}
+
+/// The ring's Python for a script in Python, and the Node.js beside it for one in JavaScript.
+fn interpreter(script: &str) -> Command {
     let python = std::env::var("INFERNET_TEST_PYTHON").expect("INFERNET_TEST_PYTHON names a Python with the clients");
-    let mut command = Command::new(python);
+    let python = PathBuf::from(python);
+    let mut command = match script.ends_with(".js") {
+        true => Command::new(python.with_file_name("node")),
+        false => Command::new(python),
+    };
     command.stdin(Stdio::piped()).kill_on_drop(true);
     command
 }
@@ -39,7 +54,7 @@ async fn engine(script: &str, arguments: &[&str]) -> (Child, String) {
 /// Every client is content with a gateway in front of these providers.
 async fn content(gateway: &Process, model: &str, features: &str) {
     for client in CLIENTS {
-        let checking = python()
+        let checking = interpreter(client)
             .arg(format!("{HERE}/clients/{client}"))
             .env("INFERNET_GATEWAY", gateway.url(""))
             .env("INFERNET_MODEL", model)
