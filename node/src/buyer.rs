@@ -11,7 +11,7 @@
 //!
 //! A provider that dies, refuses or falls silent before its first text is a typed [`Failure`], and the spine goes on
 //! with the runner-up in the same request, or with another auction; one that is busy is asked again in its turn. After
-//! the first text the consumer is told how it ended. A consumer that goes away cancels the engine.
+//! the first text of a stream another one with the same weights may go on, and else the consumer is told how it ended. A consumer that goes away cancels the engine.
 //!
 //! Durable when: a request is appended to the journal before it is sent, which survives a kill; a receipt is synced
 //! together with our signature before that is sent, which survives a power cut. What came of a request is told to its
@@ -253,12 +253,16 @@ async fn buy(
     let mut runner_up = None;
     // What is left of the answer, where a provider broke off and another goes on.
     let mut rest: Option<Purchase> = None;
+    let mut lost = None;
     loop {
         let purchase = rest.as_ref().unwrap_or(whole);
         let mut using = match runner_up.take() {
             Some(using) => using,
             None => tokio::select! {
-                found = node.leases.find(node, purchase, &tried.failed) => found?,
+                found = node.leases.find(node, purchase, &tried.failed) => match (found, lost.take()) {
+                    (Err(_), Some(failure)) => return Err(BuyError::BrokenOff(failure)),
+                    (found, _) => found?,
+                },
                 () = consumer.gone() => return Err(BuyError::Failed(Failure::Cancelled)),
                 () = tokio::time::sleep_until(purchase.deadline.into()) => {
                     return Err(BuyError::Deadline { delivered: consumer.has_begun() });
@@ -281,10 +285,12 @@ async fn buy(
         if consumer.is_gone() {
             return Err(BuyError::Failed(Failure::Cancelled));
         }
-        if delivered && !(failure.is_retryable() && tried.told.may_go_on(whole, &failure)) {
+        // Who cannot go on with another's answer says nothing of those who can.
+        let may_retry = failure.is_retryable() || rest.is_some() && matches!(failure, Failure::Failed(_));
+        if delivered && !(may_retry && tried.told.may_go_on(whole, &failure)) {
             return Err(BuyError::BrokenOff(failure));
         }
-        if !failure.is_retryable() {
+        if !may_retry {
             return Err(BuyError::Failed(failure));
         }
         if delivered {
@@ -317,6 +323,7 @@ async fn buy(
             info!(provider = %lease.worker.short(), %failure, "going on with the next provider");
             runner_up = node.leases.runner_up(node, &lease, purchase, &tried.failed);
         }
+        lost = delivered.then_some(failure);
     }
 }
 
@@ -357,6 +364,7 @@ async fn attempt(
                 .delivered(&lease.papers.bid, receiving.pace(receipt.step.output_tokens));
             Ok(Summary {
                 providers: told.providers().to_vec(),
+                cost: told.cost(),
                 ..Summary::new(&lease, &receipt, told.usage(receiving.usage))
             })
         }
@@ -411,6 +419,15 @@ async fn receive(
                     let (provider, why) = (lease.worker, "it goes on where the one before broke off".to_owned());
                     node.happenings.tell(|| Happening::WentOn { provider, why });
                     seam = Some(told::seam(&lease.worker));
+                    if head.status != 200
+                        || !head
+                            .content_type
+                            .as_str()
+                            .starts_with(ContentType::EventStream.as_str())
+                    {
+                        failed = Some(Failure::Lost("it does not go on with another's answer".to_owned()));
+                        line.send(&[Cancel { request }.into()]).await?;
+                    }
                 }
                 consumer.head(Head {
                     status: head.status,
@@ -420,6 +437,9 @@ async fn receive(
             ToBuyer::Data(data) => {
                 let bytes = Bytes::from(data.bytes.0);
                 let is_first = receiving.take(data.frame, &bytes);
+                if failed.is_some() {
+                    continue;
+                }
                 let mut bytes = told.take(bytes, data.tokens, purchase);
                 if let Some(seam) = seam.take() {
                     bytes = [seam, bytes].concat().into();
@@ -453,6 +473,7 @@ async fn receive(
             ToBuyer::Receipt(enclosed) => {
                 using.received(receiving.seen(), receiving.frames);
                 let receipt = settle(node, &lease, line, &enclosed.envelope.0).await?;
+                told.paid(receipt.step.amount);
                 return match failed {
                     None => Ok(receipt),
                     Some(failure) => Err(failure),
@@ -463,6 +484,7 @@ async fn receive(
             }
             // The answer is whole: what becomes of its receipt is not the consumer's concern.
             ToBuyer::End if failed.is_none() => {
+                told.end();
                 let told = tokio::select! {
                     told = consumer.complete() => told.map_err(Failure::from),
                     () = &mut late => Err(Failure::Late),

@@ -424,7 +424,12 @@ impl Leases {
         let placed = match node.market.auction(node, purchase, &ignore).await {
             Ok(placed) => placed,
             Err(unplaced) => {
-                if matches!(unplaced, Unplaced::NobodyFree { .. }) {
+                let is_broad = purchase.only.is_empty()
+                    && purchase.ignore.is_empty()
+                    && purchase.quantisations.is_empty()
+                    && purchase.weights.is_none()
+                    && failed.is_empty();
+                if is_broad && matches!(unplaced, Unplaced::NobodyFree { .. }) {
                     *paused = Some(Instant::now());
                 }
                 // Those of whom we hold full leases were left out of the auction.

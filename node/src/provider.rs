@@ -300,7 +300,10 @@ impl Provider {
             }
             receipt
         };
-        self.store.sync().await?;
+        if let Err(error) = self.store.sync().await {
+            unpoisoned(&self.unwritten).insert(*lease);
+            return Err(error.into());
+        }
         Ok(receipt)
     }
 

@@ -12,7 +12,7 @@ use infernet_inference::sse::Splitter;
 use infernet_protocol::capability::Features;
 use infernet_protocol::codec::{Blob, List};
 use infernet_protocol::stream::frames::{Continuation, TOKENS, Usage};
-use infernet_protocol::{Digest, NodeId};
+use infernet_protocol::{Digest, MicroUsd, NodeId};
 
 use super::{Failure, Purchase};
 
@@ -32,8 +32,12 @@ pub(crate) struct Told {
     /// Tokens that came from providers before the one that speaks now.
     before: u32,
     splitter: Splitter,
-    /// Who delivered, in order.
+    /// Who began to deliver, in order.
     providers: Vec<NodeId>,
+    /// The answer came to its end.
+    over: bool,
+    /// What receipts have cost so far.
+    cost: MicroUsd,
 }
 
 #[derive(Clone, Debug)]
@@ -51,14 +55,32 @@ impl Told {
         self.splitter = Splitter::default();
     }
 
-    /// Who delivered, in order.
+    /// Who began to deliver, in order.
     pub(super) fn providers(&self) -> &[NodeId] {
         &self.providers
     }
 
-    /// Forgets what was not told after all.
+    /// Forgets what was not told after all. What it cost stays.
     pub(super) fn begin_anew(&mut self) {
-        *self = Self::default();
+        *self = Self {
+            cost: self.cost,
+            ..Self::default()
+        };
+    }
+
+    /// The answer came to its end: there is nothing to go on with.
+    pub(super) fn end(&mut self) {
+        self.over = true;
+    }
+
+    /// A receipt was settled.
+    pub(super) fn paid(&mut self, amount: MicroUsd) {
+        self.cost = MicroUsd(self.cost.0.saturating_add(amount.0));
+    }
+
+    /// What all receipts cost. What a lost provider delivered is settled later, and is not in it.
+    pub(super) fn cost(&self) -> MicroUsd {
+        self.cost
     }
 
     /// Whether a provider before this one has told something.
@@ -75,6 +97,9 @@ impl Told {
             Some(tokens) if self.tokens.len() + tokens.len() <= TOKENS => self.tokens.extend(tokens.iter()),
             _ => self.inexact = true,
         }
+        // Half an event cannot be gone on from.
+        self.inexact |= !bytes.ends_with(b"\n\n");
+        self.over |= memchr::memmem::find(&bytes, b"[DONE]").is_some();
         if self.first.is_none() {
             self.first = first(&bytes);
         }
@@ -92,7 +117,12 @@ impl Told {
             Failure::Lost(_) | Failure::Unreachable | Failure::Busy | Failure::Ended | Failure::Failed(_)
         );
         let left = purchase.max_output.is_none_or(|most| self.tokens.len() < most as usize);
-        lost && left && purchase.may_continue && !self.inexact && !self.tokens.is_empty() && self.digest.is_some()
+        lost && left
+            && !self.over
+            && purchase.may_continue
+            && !self.inexact
+            && !self.tokens.is_empty()
+            && self.digest.is_some()
     }
 
     /// What is left to buy: the same, less what was told, of the same weights.
@@ -202,6 +232,9 @@ fn is_greeting(chunk: &Object<'_>) -> bool {
     let Some(choice) = choice.and_then(|choice| Object::read(choice).ok()) else {
         return false;
     };
+    if !matches!(choice.get("finish_reason"), None | Some(b"null")) {
+        return false;
+    }
     let delta = choice.get("delta").and_then(|delta| Object::read(delta).ok());
     delta.is_some_and(|delta| {
         delta.get("role").is_some() && matches!(delta.get("content"), None | Some(b"\"\"" | b"null"))
@@ -295,6 +328,10 @@ mod tests {
         assert_eq!(
             told.rest_of(&purchase).continuation.unwrap().tokens.to_vec(),
             [11, 12, 13]
+        );
+        assert!(
+            !told.may_go_on(&purchase, &lost),
+            "it came to its end, and only its receipt was lost"
         );
     }
 

@@ -62,9 +62,9 @@ pub(super) trait Dialect: Send {
 
 /// The events of an answer, translated. It ends with the answer's end or its failure, as its source does.
 pub(super) fn translated(source: BoxStream<'static, Bytes>, dialect: Box<dyn Dialect>) -> BoxStream<'static, Bytes> {
-    let state = (source, dialect, Splitter::default());
-    let events = stream::unfold(state, |(mut source, mut dialect, mut splitter)| async move {
-        loop {
+    let state = (source, dialect, Splitter::default(), false);
+    let events = stream::unfold(state, |(mut source, mut dialect, mut splitter, mut over)| async move {
+        while !over {
             let bytes = source.next().await?;
             splitter.push(bytes);
             let mut out = String::new();
@@ -79,14 +79,19 @@ pub(super) fn translated(source: BoxStream<'static, Bytes>, dialect: Box<dyn Dia
                     continue;
                 };
                 match chunk.get("error").filter(|error| !error.is_null()) {
-                    Some(error) => dialect.failed(error, &mut out),
+                    Some(error) => {
+                        dialect.failed(error, &mut out);
+                        over = true;
+                        break;
+                    }
                     None => dialect.chunk(&chunk, &mut out),
                 }
             }
             if !out.is_empty() {
-                return Some((Bytes::from(out), (source, dialect, splitter)));
+                return Some((Bytes::from(out), (source, dialect, splitter, over)));
             }
         }
+        None
     });
     events.boxed()
 }
@@ -355,6 +360,35 @@ mod tests {
                 }),
             ]
         })
+    }
+
+    /// Ollama has numbered parallel calls alike: <https://github.com/ollama/ollama/issues/15457>.
+    #[test]
+    fn calls_are_told_apart_by_their_ids() {
+        let call = |id: &str, city: &str| {
+            let function = json!({ "name": "weather", "arguments": format!("{{\"city\":\"{city}\"}}") });
+            let call = json!({ "index": 0, "id": id, "type": "function", "function": function });
+            json!({ "id": "x", "model": "m", "choices": [{ "index": 0, "delta": { "tool_calls": [call] } }] })
+        };
+        let count = |read: Reader, body: Value, what: &str| {
+            let mut dialect = read(body.to_string().as_bytes()).ok().unwrap().dialect;
+            let mut out = String::new();
+            dialect.chunk(&call("a", "Oslo"), &mut out);
+            dialect.chunk(&call("b", "Rome"), &mut out);
+            dialect.done(&mut out);
+            assert!(out.contains("Oslo") && out.contains("Rome"), "{out}");
+            out.matches(what).count()
+        };
+        let messages = json!([{ "role": "user", "content": "x" }]);
+        let asked = json!({ "model": "m", "max_tokens": 1, "stream": true, "messages": messages });
+        assert_eq!(count(anthropic::read, asked, "\"type\":\"tool_use\""), 2);
+        let asked = json!({ "model": "m", "messages": messages });
+        assert_eq!(count(ollama::read_chat, asked, "\"name\":\"weather\""), 2);
+        let asked = json!({ "model": "m", "stream": true, "input": "x" });
+        assert_eq!(
+            count(responses::read, asked, "event: response.function_call_arguments.done"),
+            2
+        );
     }
 
     proptest! {

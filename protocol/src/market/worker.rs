@@ -137,8 +137,8 @@ impl Refusal {
     pub fn code(self) -> FailCode {
         match self {
             Self::Stopping => FailCode::Stopping,
-            Self::OtherBuyer | Self::NotLive | Self::Mismatch | Self::Used | Self::NoLease => FailCode::Refused,
-            Self::Expired | Self::UsedUp | Self::Disputed => FailCode::LeaseEnded,
+            Self::OtherBuyer | Self::NotLive | Self::Mismatch | Self::Used => FailCode::Refused,
+            Self::Expired | Self::UsedUp | Self::Disputed | Self::NoLease => FailCode::LeaseEnded,
             Self::Duplicate => FailCode::Protocol,
             Self::Busy | Self::AtOnce | Self::Crowded => FailCode::Busy,
             Self::Suspended | Self::Exposure | Self::Quota => FailCode::Exposure,

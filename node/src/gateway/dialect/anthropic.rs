@@ -234,6 +234,8 @@ struct Messages {
     stops: Vec<Value>,
     begun: bool,
     open: Open,
+    /// Id of the last tool call.
+    call: String,
     /// Blocks that were opened.
     blocks: u64,
     stop_reason: &'static str,
@@ -246,6 +248,7 @@ impl Messages {
             stops,
             begun: false,
             open: Open::Nothing,
+            call: String::new(),
             blocks: 0,
             stop_reason: "end_turn",
             usage: Value::Null,
@@ -295,6 +298,11 @@ impl Messages {
 
     fn call(&mut self, call: &Value, out: &mut String) {
         let number = call["index"].as_u64().unwrap_or(0);
+        // Some engines number every call 0; a new id is a new call all the same.
+        if let Some(id) = call["id"].as_str().filter(|id| !id.is_empty() && *id != self.call) {
+            self.close(out);
+            id.clone_into(&mut self.call);
+        }
         let begins = || json!({ "type": "tool_use", "id": call["id"], "name": call["function"]["name"], "input": {} });
         self.turn_to(Open::Tool(number), begins, out);
         if let Some(arguments) = call["function"]["arguments"].as_str().filter(|text| !text.is_empty()) {
@@ -328,6 +336,7 @@ impl Dialect for Messages {
     }
 
     fn done(&mut self, out: &mut String) {
+        self.begin(&Value::Null, out);
         self.close(out);
         let mut delta = json!({
             "type": "message_delta", "delta": { "stop_reason": self.stop_reason, "stop_sequence": null },

@@ -3,7 +3,6 @@
 //!
 //! Shapes: <https://github.com/ollama/ollama/blob/main/docs/api.md>.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use infernet_inference::Endpoint;
@@ -60,7 +59,10 @@ pub(in crate::gateway) fn read_chat(body: &[u8]) -> Result<Translated, ApiError>
 pub(in crate::gateway) fn read_generate(body: &[u8]) -> Result<Translated, ApiError> {
     let mut fields = Fields::read(body)?;
     let mut request = Map::new();
-    let prompt = fields.text("prompt")?.unwrap_or_default();
+    // Ollama loads a model for an empty prompt, which a network has no need of.
+    let prompt = fields.text("prompt")?.filter(|prompt| !prompt.is_empty());
+    let prompt =
+        prompt.ok_or_else(|| ApiError::invalid("`prompt` is required: nothing needs loading here", "prompt"))?;
     let suffix = fields.text("suffix")?.filter(|suffix| !suffix.is_empty());
     let raw = fields.flag("raw")?.unwrap_or(false);
     let (system, images) = (fields.text("system")?, fields.list("images")?.unwrap_or_default());
@@ -173,7 +175,11 @@ fn conversation(messages: Vec<Value>) -> Result<Vec<Value>, ApiError> {
     let (mut calls, mut answered) = (0_usize, 0_usize);
     let mut out = Vec::with_capacity(messages.len());
     for message in messages {
-        let text = message["content"].as_str().unwrap_or_default().to_owned();
+        let text = match &message["content"] {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            _ => return Err(ApiError::invalid("`content` is a string", "messages")),
+        };
         match message["role"].as_str() {
             Some("tool") => {
                 out.push(json!({ "role": "tool", "tool_call_id": call_id(answered), "content": text }));
@@ -259,6 +265,8 @@ enum Kind {
 /// A call of a tool, as its pieces come.
 #[derive(Default)]
 struct Call {
+    number: u64,
+    id: Option<String>,
     name: String,
     arguments: String,
 }
@@ -269,7 +277,7 @@ struct Lines {
     began: Instant,
     first: Option<u64>,
     model: Value,
-    calls: BTreeMap<u64, Call>,
+    calls: Vec<Call>,
     reason: &'static str,
     usage: Value,
 }
@@ -281,7 +289,7 @@ impl Lines {
             began: Instant::now(),
             first: None,
             model: Value::Null,
-            calls: BTreeMap::new(),
+            calls: Vec::new(),
             reason: "stop",
             usage: Value::Null,
         }
@@ -320,7 +328,7 @@ impl Lines {
     fn calls(&mut self) -> Vec<Value> {
         let calls = std::mem::take(&mut self.calls);
         calls
-            .into_values()
+            .into_iter()
             .map(|call| function(&call.name, &call.arguments))
             .collect()
     }
@@ -369,7 +377,21 @@ impl Dialect for Lines {
         let choice = &chunk["choices"][0];
         let delta = delta(chunk);
         for call in delta["tool_calls"].as_array().into_iter().flatten() {
-            let held = self.calls.entry(call["index"].as_u64().unwrap_or(0)).or_default();
+            // Some engines number every call 0; a new id is a new call all the same.
+            let number = call["index"].as_u64().unwrap_or(0);
+            let id = call["id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned);
+            let known = self
+                .calls
+                .last()
+                .is_some_and(|last| last.number == number && (id.is_none() || id == last.id));
+            if !known {
+                self.calls.push(Call {
+                    number,
+                    id,
+                    ..Call::default()
+                });
+            }
+            let Some(held) = self.calls.last_mut() else { continue };
             held.name
                 .push_str(call["function"]["name"].as_str().unwrap_or_default());
             held.arguments

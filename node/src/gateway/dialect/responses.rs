@@ -457,7 +457,9 @@ impl Answer {
 
     fn call(&mut self, call: &Value, out: &mut String) {
         let wanted = call["index"].as_u64().unwrap_or(0);
-        if !matches!(&self.open, Some(Item::Call { number, .. }) if *number == wanted) {
+        // Some engines number every call 0; a new id is a new call all the same.
+        let is_new = |id: &Value| call["id"].as_str().is_some_and(|new| !new.is_empty()) && call["id"] != *id;
+        if !matches!(&self.open, Some(Item::Call { number, id, .. }) if *number == wanted && !is_new(id)) {
             let name = call["function"]["name"].as_str().unwrap_or_default().to_owned();
             let (id, arguments) = (call["id"].clone(), String::new());
             self.open(
@@ -497,7 +499,7 @@ fn usage(usage: &Value) -> Value {
         "output_tokens_details": {
             "reasoning_tokens": tokens(&usage["completion_tokens_details"], "reasoning_tokens"),
         },
-        "total_tokens": tokens(usage, "prompt_tokens") + tokens(usage, "completion_tokens"),
+        "total_tokens": tokens(usage, "prompt_tokens").saturating_add(tokens(usage, "completion_tokens")),
     });
     if let Some(infernet) = usage.get("infernet") {
         told["infernet"] = infernet.clone();

@@ -131,7 +131,7 @@ fn read_show(answer: &[u8], usual: Features) -> Shown {
         #[serde(default)]
         capabilities: Option<Vec<String>>,
         #[serde(default)]
-        model_info: serde_json::Map<String, serde_json::Value>,
+        parameters: String,
     }
     let Ok(answer) = serde_json::from_slice::<Answer>(answer) else {
         return Shown {
@@ -139,11 +139,11 @@ fn read_show(answer: &[u8], usual: Features) -> Shown {
             context: None,
         };
     };
+    // What a model was trained for is not what the server gives it: longer prompts would be cut without a word.
     let context = answer
-        .model_info
-        .iter()
-        .find(|(name, _)| name.ends_with(".context_length"))
-        .and_then(|(_, length)| u32::try_from(length.as_u64()?).ok());
+        .parameters
+        .lines()
+        .find_map(|line| line.strip_prefix("num_ctx")?.trim().parse().ok());
     // Servers before 0.6.4 do not tell.
     let Some(capabilities) = answer.capabilities else {
         return Shown {
@@ -248,7 +248,8 @@ async fn try_out(backend: &OpenAiBackend, model: &mut Model, trials: &[Trial]) {
                 let (path, body) = trial.request(&model.name);
                 match backend.ask(path, body).await {
                     Ok((200, _)) => shown.features = shown.features.with(trial.shows()),
-                    Ok((429 | 503, _)) | Err(BackendError::Timeout(_) | BackendError::Unreachable { .. }) => {
+                    Ok((408 | 425 | 429 | 500 | 502..=599, _))
+                    | Err(BackendError::Timeout(_) | BackendError::Unreachable { .. }) => {
                         return;
                     }
                     Ok(_) | Err(_) => {}
@@ -281,14 +282,14 @@ mod tests {
     #[test]
     fn ollama_tells_capabilities_and_context() {
         // Shape: github.com/ollama/ollama, docs/api.md, "Show Model Information".
-        let shown = br#"{"modelfile":"...","template":"...","details":{"family":"llama"},
+        let shown = br#"{"modelfile":"...","parameters":"num_keep                       24\nnum_ctx                        8192","template":"...","details":{"family":"llama"},
             "model_info":{"general.architecture":"llama","general.parameter_count":8030261248,"llama.context_length":8192},
             "capabilities":["completion","vision","tools"]}"#;
         let usual = usual(BackendKind::Ollama);
         let told = read_show(shown, usual);
         assert_eq!(told.context, Some(8192));
         assert_eq!(told.features, usual.with(Features::VISION).with(Features::TOOLS));
-        let embedder = read_show(br#"{"model_info":{},"capabilities":["embedding"]}"#, usual);
+        let embedder = read_show(br#"{"capabilities":["embedding"]}"#, usual);
         assert_eq!(
             embedder.features,
             Features::EMBEDDINGS,
