@@ -67,7 +67,9 @@ async fn even_with(buyer: &NodeHome, provider: &NodeHome, is_its: impl Fn(&Value
         loop {
             last = (buyer.rows("buyer").await, provider.rows("provider").await);
             last.0.retain(&is_its);
-            let settled = |rows: &[Value]| rows.iter().all(|row| row["countersigned"] == true);
+            // Who was killed after it had signed for the last frames, and before they arrived, is answered with a dispute.
+            let verdict = |row: &Value| row["countersigned"] == true || row["dispute"] == "commitment";
+            let settled = |rows: &[Value]| rows.iter().all(verdict);
             if told(&last.0) == told(&last.1) && settled(&last.0) {
                 return;
             }
