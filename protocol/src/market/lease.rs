@@ -10,7 +10,7 @@ use crate::auction::{JobAccept, JobBid, JobOffer};
 use crate::ids::{ModelId, NodeId, RequestId};
 use crate::market::{Mono, Now};
 use crate::names::{COUNTERSIGN_WITHIN, EXPOSURE_FACTOR};
-use crate::receipt::ledger::{Deal, Ledger, LedgerError, Seen};
+use crate::receipt::ledger::{Deal, Entry, Ledger, LedgerError, Seen};
 use crate::receipt::{Countersign, JobReceipt};
 use crate::signed::Verified;
 use crate::stream::frames::{Open, Reconcile};
@@ -105,7 +105,7 @@ impl Lease {
             .copied()
             .collect();
         for entry in ledger.entries() {
-            if entry.countersign.as_ref().is_none_or(|sign| sign.dispute.is_some()) {
+            if !is_closed(entry) {
                 lease.owed.insert(entry.receipt.seq, now.mono);
             }
         }
@@ -242,9 +242,9 @@ impl Lease {
     }
 
     pub(crate) fn countersign(&mut self, sign: Verified<Countersign>) -> Result<bool, LedgerError> {
-        let (seq, accepted) = (sign.seq, sign.dispute.is_none());
+        let seq = sign.seq;
         let news = self.ledger.countersign(sign)?;
-        if news && accepted {
+        if news && self.ledger.entries().get(seq as usize).is_some_and(is_closed) {
             self.owed.remove(&seq);
         }
         Ok(news)
@@ -264,6 +264,15 @@ impl Lease {
             })),
         }
     }
+}
+
+/// Whether nothing is owed on a receipt any more: it was accepted, or disputed and costs nothing.
+fn is_closed(entry: &Entry) -> bool {
+    let free = entry.receipt.step.amount.0 == 0;
+    entry
+        .countersign
+        .as_ref()
+        .is_some_and(|sign| sign.dispute.is_none() || free)
 }
 
 /// How much of a buyer may be outstanding: requests that run plus steps not countersigned.

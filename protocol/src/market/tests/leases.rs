@@ -211,21 +211,32 @@ fn exposure_is_bounded_and_a_missing_countersignature_suspends() {
 
 #[test]
 fn a_dispute_ends_the_lease_on_both_sides() {
-    let (mut worker, papers, buyer) = leased(Config::default());
-    let lease = papers.accept.lease;
-    let mut book = BuyerLease::open(papers, at(0));
-    book.begin(request(1), at(0)).unwrap();
-    worker.on_request(&lease, request(1), at(0)).unwrap();
-    book.delivered(&request(1), seen(9), 1);
-    let receipt = worker.finish(&lease, step(1), &ZERO, at(1)).unwrap();
-    let signs = book
-        .on_receipt(receipt, &buyer, &Network::default(), &ZERO, at(2))
-        .unwrap();
-    assert!(signs[0].dispute.is_some());
-    worker.on_countersign(signs[0].clone()).unwrap();
-    assert_eq!(worker.on_request(&lease, request(2), at(3)), Err(Refusal::Disputed));
-    assert_eq!(book.begin(request(2), at(3)), Err(NotUsable::Ended));
-    assert_eq!(worker.exposure(&buyer.node()), 1, "what is disputed stays owed");
+    for (amount, owed) in [(1, 1), (0, 0)] {
+        let (mut worker, papers, buyer) = leased(Config::default());
+        let lease = papers.accept.lease;
+        let mut book = BuyerLease::open(papers, at(0));
+        book.begin(request(1), at(0)).unwrap();
+        worker.on_request(&lease, request(1), at(0)).unwrap();
+        book.delivered(&request(1), seen(9), 1);
+        let step = Step {
+            amount: MicroUsd(amount),
+            ..step(1)
+        };
+        let receipt = worker.finish(&lease, step, &ZERO, at(1)).unwrap();
+        assert_eq!(worker.exposure(&buyer.node()), 1);
+        let signs = book
+            .on_receipt(receipt, &buyer, &Network::default(), &ZERO, at(2))
+            .unwrap();
+        assert!(signs[0].dispute.is_some());
+        worker.on_countersign(signs[0].clone()).unwrap();
+        assert_eq!(worker.on_request(&lease, request(2), at(3)), Err(Refusal::Disputed));
+        assert_eq!(book.begin(request(2), at(3)), Err(NotUsable::Ended));
+        assert_eq!(
+            worker.exposure(&buyer.node()),
+            owed,
+            "what is disputed stays owed where it costs something"
+        );
+    }
 }
 
 #[test]
