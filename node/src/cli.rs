@@ -87,7 +87,7 @@ pub struct DemoArgs {
     #[arg(default_value = "Tell me a story about a fox.")]
     pub prompt: String,
     /// Most tokens of the answer
-    #[arg(long, value_name = "N", default_value_t = 160)]
+    #[arg(long, value_name = "N", default_value_t = 240)]
     pub max_tokens: u32,
     /// Number that makes the answer repeatable
     #[arg(long, value_name = "N")]
