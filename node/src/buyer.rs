@@ -11,7 +11,8 @@
 //!
 //! A provider that dies, refuses or falls silent before its first text is a typed [`Failure`], and the spine goes on
 //! with the runner-up in the same request, or with another auction; one that is busy is asked again in its turn. After
-//! the first text of a stream another one with the same weights may go on, and else the consumer is told how it ended. A consumer that goes away cancels the engine.
+//! the first text of a stream another one with the same weights may go on, and else the consumer is told how it ended.
+//! A consumer that goes away cancels the engine.
 //!
 //! Durable when: a request is appended to the journal before it is sent, which survives a kill; a receipt is synced
 //! together with our signature before that is sent, which survives a power cut. What came of a request is told to its
@@ -20,6 +21,7 @@
 //! Implements `specs/auction.md` and `specs/stream.md`.
 
 pub mod consumer;
+mod receiving;
 pub(crate) mod told;
 
 use std::sync::Arc;
@@ -28,18 +30,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use infernet_inference::Endpoint;
 use infernet_inference::backend::ContentType;
-use infernet_inference::watch::{self, Watch};
 use infernet_protocol::auction::Policy;
 use infernet_protocol::capability::{Features, ModelAd};
 use infernet_protocol::codec::Blob;
-use infernet_protocol::market::lease::Bounds;
 use infernet_protocol::names::PART_BYTES;
-use infernet_protocol::receipt::ledger::Seen;
-use infernet_protocol::receipt::{Commitment, Countersign, JobReceipt};
-use infernet_protocol::reputation::Service;
+use infernet_protocol::receipt::{Countersign, JobReceipt};
 use infernet_protocol::stream::frames::{self, Body, BuyerFrame, Cancel, Continuation, Fail, FailCode, Request};
 use infernet_protocol::stream::session::ToBuyer;
-use infernet_protocol::{Digest, Millis, ModelId, NodeId, Price, Verified};
+use infernet_protocol::{Digest, ModelId, NodeId, Price, Verified};
 use tracing::{debug, info};
 
 use crate::clock;
@@ -49,6 +47,7 @@ use crate::leases::{Lease, SettleError, Settled, Unplaced, Using};
 use crate::line::{BuyerLine, LineError};
 use crate::node::Node;
 use consumer::{Consumer, Gone, Head, Summary};
+use receiving::Receiving;
 use told::Told;
 
 /// Providers that may fail one request before it is given up.
@@ -57,8 +56,6 @@ const ATTEMPTS: usize = 6;
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 /// Time to compare books with one provider.
 const RECONCILE_WITHIN: Duration = Duration::from_secs(10);
-/// Tokens that mark structure and bring no byte, in an answer that is not streamed.
-const JSON_SILENT_TOKENS: u64 = 64;
 
 /// What a consumer asks for, read and checked at the edge.
 #[derive(Clone, Debug)]
@@ -448,7 +445,7 @@ async fn receive(
                     let after_us = receiving.elapsed_us();
                     node.happenings.tell(|| Happening::FirstToken { request, after_us });
                 }
-                if failed.is_none() && !bytes.is_empty() {
+                if !bytes.is_empty() {
                     // A consumer that does not read holds its provider up, but not beyond its time.
                     let told = tokio::select! {
                         told = consumer.data(bytes, receiving.is_worth_telling()) => told.map_err(Failure::from),
@@ -579,119 +576,6 @@ async fn reconcile_lease(node: &Arc<Node>, line: &mut BuyerLine, lease: &Lease) 
             _ => {}
         }
     }
-}
-
-/// What is counted of an answer as it comes.
-#[derive(Debug)]
-struct Receiving {
-    commitment: Commitment,
-    watch: Option<(ContentType, Watch)>,
-    request_bytes: u64,
-    answer_bytes: u64,
-    output_tokens_max: u32,
-    frames: u64,
-    usage: frames::Usage,
-    began: Instant,
-    first: Option<Duration>,
-}
-
-impl Receiving {
-    fn new(purchase: &Purchase, request: &Request) -> Self {
-        Self {
-            commitment: Commitment::of_request(&request.salt, &request.request, &purchase.body),
-            watch: None,
-            // What is continued is a part of the prompt.
-            request_bytes: purchase.body.len() as u64
-                + purchase
-                    .continuation
-                    .as_ref()
-                    .map_or(0, |told| told.tokens.len() as u64),
-            answer_bytes: 0,
-            output_tokens_max: purchase.max_output.unwrap_or(u32::MAX),
-            frames: 0,
-            usage: frames::Usage {
-                input_tokens: 0,
-                output_tokens: 0,
-            },
-            began: Instant::now(),
-            first: None,
-        }
-    }
-
-    /// Whether the consumer gains from what came: a first token, and not only an engine's greeting.
-    fn is_worth_telling(&self) -> bool {
-        match &self.watch {
-            Some((ContentType::EventStream, watch)) => watch.seen().text_bytes > 0 || watch.seen().finish.is_some(),
-            // An answer that is not streamed is told when it is whole.
-            _ => false,
-        }
-    }
-
-    /// How fast it came, as we saw it.
-    fn pace(&self, output_tokens: u32) -> Service {
-        let first = self.first.unwrap_or_default();
-        let streaming = self.began.elapsed().saturating_sub(first).as_millis().max(1);
-        let speed = u128::from(output_tokens.saturating_sub(1)) * 1_000_000 / streaming;
-        Service {
-            ttft: Millis(u32::try_from(first.as_millis()).unwrap_or(u32::MAX)),
-            speed: u32::try_from(speed).unwrap_or(u32::MAX),
-        }
-    }
-
-    fn elapsed_us(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
-    fn begin(&mut self, content_type: &str) {
-        let framing = match content_type.starts_with(ContentType::EventStream.as_str()) {
-            true => ContentType::EventStream,
-            false => ContentType::Json,
-        };
-        self.watch = Some((framing, Watch::new(framing)));
-    }
-
-    /// Counts a Data frame; whether it is the first.
-    fn take(&mut self, frame: u64, bytes: &Bytes) -> bool {
-        self.commitment.add(frame, bytes);
-        self.frames = frame + 1;
-        self.first.get_or_insert_with(|| self.began.elapsed());
-        self.answer_bytes += bytes.len() as u64;
-        if let Some((ContentType::EventStream, watch)) = &mut self.watch {
-            // What cannot be read is bounded by its bytes all the same.
-            let _ = watch.push(bytes);
-        }
-        frame == 0
-    }
-
-    /// What may be billed if a crash loses the rest: no more than was asked for.
-    fn bounds(&self) -> Bounds {
-        Bounds {
-            input_tokens: tokens(watch::input_at_most(self.request_bytes)),
-            output_tokens: self.output_tokens_max,
-        }
-    }
-
-    /// Of a streamed answer by its text, of a document by all its bytes.
-    fn output_at_most(&self) -> u32 {
-        match &self.watch {
-            Some((ContentType::EventStream, watch)) => tokens(watch.seen().output_at_most()),
-            Some((ContentType::Json, _)) => tokens(self.answer_bytes + JSON_SILENT_TOKENS),
-            None => 0,
-        }
-    }
-
-    /// What may be billed for what came.
-    fn seen(&self) -> Seen {
-        Seen {
-            input_tokens_max: tokens(watch::input_at_most(self.request_bytes)),
-            output_tokens_max: self.output_at_most(),
-            commitment: Some(self.commitment.digest()),
-        }
-    }
-}
-
-fn tokens(count: u64) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 fn refusal(fail: Fail) -> Failure {

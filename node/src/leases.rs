@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use infernet_protocol::capability::ModelAd;
@@ -26,6 +26,7 @@ use crate::happenings::Happening;
 use crate::line::BuyerLine;
 use crate::market::Placed;
 use crate::node::Node;
+use crate::runtime::unpoisoned;
 use crate::store::{Record, RequestDropped, RequestMade, Side, Store, StoreError, Unreceipted};
 
 /// Requests that may wait for a free provider; one more is told so at once.
@@ -178,10 +179,6 @@ impl Drop for Using {
         }
         self.freed.notify_one();
     }
-}
-
-fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Lease {

@@ -260,18 +260,15 @@ impl Market {
     pub(crate) fn entry_of(&self, provider: &NodeId, model: &ModelId) -> Option<ModelAd> {
         let state = self.state();
         let ad = state.registry.get(provider, clock::wall())?;
-        ad.models.iter().find(|entry| entry.id == *model).cloned()
+        ad.model(model).cloned()
     }
 
     /// Providers whose ads do not meet what a purchase asks for; where some meet what it prefers, the others too.
     fn unwanted(&self, purchase: &Purchase) -> Vec<NodeId> {
         let state = self.state();
-        let ads = state.registry.iter(clock::wall());
-        let serving: Vec<_> = ads
-            .filter_map(|ad| {
-                let entry = ad.models.iter().find(|entry| entry.id == purchase.model)?;
-                Some((ad.signer(), purchase.accepts(entry), purchase.prefers(entry)))
-            })
+        let serving = state.registry.serving(&purchase.model, clock::wall());
+        let serving: Vec<_> = serving
+            .map(|(ad, entry)| (ad.signer(), purchase.accepts(entry), purchase.prefers(entry)))
             .collect();
         let preferred = serving.iter().any(|(_, accepted, preferred)| *accepted && *preferred);
         let unwanted = |(_, accepted, prefers): &&(NodeId, bool, bool)| !accepted || preferred && !prefers;

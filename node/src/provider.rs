@@ -4,7 +4,7 @@
 //! a receipt is durable before it is sent. Implements the worker's part of `specs/receipts.md`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use infernet_protocol::auction::{Decline, JobAccept, JobOffer};
@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::happenings::{Happening, Happenings};
+use crate::runtime::unpoisoned;
 use crate::store::{LeaseUsed, Record, RequestDropped, Side, Store, StoreError};
 use crate::worker::Mark;
 
@@ -134,11 +135,6 @@ impl Slot<'_> {
             }
         }
     }
-}
-
-fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic elsewhere leaves what is in there whole: every change to it is one call.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Provider {

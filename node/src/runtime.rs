@@ -5,7 +5,7 @@
 //! task's name and ends the whole node in order, since what depends on that task would wait forever.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -17,6 +17,11 @@ use tokio_util::task::TaskTracker;
 const WORKER_THREADS: usize = 2;
 /// Threads for blocking work (file systems, name look-ups): enough that one slow disk does not stop the others.
 const BLOCKING_THREADS: usize = 16;
+
+/// Locks what a panic elsewhere leaves whole, since every change to it is one call.
+pub(crate) fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// An owner of tasks. Clones are the same owner; a `child` is a smaller one inside.
 #[derive(Clone, Debug)]

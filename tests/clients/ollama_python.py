@@ -57,7 +57,7 @@ def tools(client: ollama.Client, model: str) -> None:
 
 def structured(client: ollama.Client, model: str) -> None:
     if "json_schema" in FEATURES:
-        answer = client.chat(model, STORY, format=WEATHER, options={"num_predict": 60})
+        answer = client.chat(model, STORY, format=WEATHER, options={"num_predict": 300, "temperature": 0})
         check(set(json.loads(answer.message.content)) == {"city"}, "an answer keeps to its schema")
     else:
         raises(ollama.ResponseError, "a schema is refused", lambda: client.chat(model, STORY, format=WEATHER))

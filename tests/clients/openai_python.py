@@ -87,7 +87,7 @@ def tools(client: openai.OpenAI, model: str) -> None:
 
 def structured(client: openai.OpenAI, model: str) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "weather", "strict": True, "schema": WEATHER}}
-    asked = {"model": model, "messages": STORY, "response_format": form, "max_tokens": 60}
+    asked = {"model": model, "messages": STORY, "response_format": form, "max_tokens": 300, "temperature": 0}
     if "json_schema" not in FEATURES:
         kind = openai.UnprocessableEntityError
         raises(kind, "a schema is refused", lambda: client.chat.completions.create(**asked))
@@ -110,7 +110,7 @@ def embeddings(client: openai.OpenAI, model: str) -> None:
 
 
 def responses(client: openai.OpenAI, model: str) -> None:
-    answer = client.responses.create(model=model, input=QUESTION, max_output_tokens=12)
+    answer = client.responses.create(model=model, input=QUESTION, max_output_tokens=12, temperature=0)
     check(answer.object == "response" and bool(answer.output_text), "a response has text")
     check(answer.status == "incomplete" and answer.usage.output_tokens <= 12, "a bounded response says so")
     told = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hello!"}]

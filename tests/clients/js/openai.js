@@ -70,7 +70,7 @@ async function tools(model) {
 
 async function structured(model) {
   const response_format = { type: "json_schema", json_schema: { name: "weather", strict: true, schema: weather } };
-  const ask = () => client.chat.completions.create({ model, messages: story, response_format, max_tokens: 60 });
+  const ask = () => client.chat.completions.create({ model, messages: story, response_format, max_tokens: 300, temperature: 0 });
   if (!features.has("json_schema")) {
     await refused(OpenAI.UnprocessableEntityError, "a schema is refused", ask);
     return;

@@ -85,7 +85,12 @@ async fn another_provider_goes_on_with_the_very_same_text() {
     let mut providers = [start(1).await, start(2).await];
     let gateway = Process::gateway(&homes[3], hub.address()).await;
     let client = Client::default();
-    for question in QUESTIONS {
+    let mut struck_in_the_middle = 0;
+    // On a busy machine the blow may come when all is said already; then it is tried again.
+    for question in QUESTIONS.iter().cycle().take(4 * QUESTIONS.len()) {
+        if struck_in_the_middle == QUESTIONS.len() {
+            break;
+        }
         let whole = ask(&client, &gateway, question, async |_| {}).await;
         assert!(
             whole.done && whole.usage["completion_tokens"].as_u64().unwrap() > 20,
@@ -112,18 +117,25 @@ async fn another_provider_goes_on_with_the_very_same_text() {
             assert_eq!(continued.usage[count], whole.usage[count], "{count}");
         }
         let told = &continued.usage["infernet"]["providers"];
-        assert_eq!(told.as_array().unwrap().len(), 2, "killed too late: {continued:?}");
-        assert_eq!(
-            continued.comments.len(),
-            1,
-            "the seam is marked: {:?}",
-            continued.comments
-        );
+        let in_the_middle = told.as_array().is_some_and(|told| told.len() == 2);
+        if in_the_middle {
+            struck_in_the_middle += 1;
+            assert_eq!(
+                continued.comments.len(),
+                1,
+                "the seam is marked: {:?}",
+                continued.comments
+            );
+        }
         // What the dead one delivered is settled when it is back.
         let which = struck.unwrap();
         providers[which] = start(1 + which).await;
         let peer = providers[which].peer_id().to_owned();
         let rows = even_with(&homes[3], &homes[1 + which], |row| row["peer"] == peer).await;
-        assert!(rows.iter().any(|row| row["status"] == "failed"), "{rows:#?}");
+        assert!(
+            !in_the_middle || rows.iter().any(|row| row["status"] == "failed"),
+            "{rows:#?}"
+        );
     }
+    assert_eq!(struck_in_the_middle, QUESTIONS.len());
 }

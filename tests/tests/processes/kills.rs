@@ -24,7 +24,9 @@ use super::{Engine, even};
 const ROUNDS: u64 = 5;
 /// Consumers at once.
 const CONSUMERS: u64 = 6;
-/// A victim is struck within this long after its work began.
+/// Victims are struck before their engine has said so much more.
+const STRIKE_WITHIN_TOKENS: u64 = 1_200;
+/// A provider of one request is struck within this long after it was asked.
 const STRIKE_WITHIN_MS: u64 = 300;
 
 fn from_environment(name: &str) -> Option<u64> {
@@ -194,7 +196,8 @@ async fn both_ledgers_survive_kills_at_random_moments() {
             consumers.spawn(consume(client.clone(), gateway.url(CHAT), chance.random()));
         }
         engine.until("work is under way", |counts| counts.running > 0).await;
-        tokio::time::sleep(Duration::from_millis(chance.random_range(0..STRIKE_WITHIN_MS))).await;
+        let strike = engine.scripted.counts().tokens + chance.random_range(0..STRIKE_WITHIN_TOKENS);
+        engine.until("the moment", |counts| counts.tokens >= strike).await;
         let (buyer_dies, provider_dies) = [(true, false), (false, true), (true, true)][chance.random_range(0..3)];
         let mut when = format!("round {round}");
         if buyer_dies {
