@@ -89,7 +89,7 @@ fn describe(node: &Arc<Node>, models: Vec<infernet_protocol::capability::ModelAd
         models_total: u16::try_from(models.len()).unwrap_or(u16::MAX),
         slots: if models.is_empty() { 0 } else { node.slots() },
         models: List::<_, MODELS>::first_of(models),
-        rails: List::default(),
+        rails: List::first_of(node.rails.iter().cloned()),
     }
 }
 

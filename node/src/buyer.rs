@@ -43,9 +43,10 @@ use tracing::{debug, info};
 use crate::clock;
 use crate::gateway::Quality;
 use crate::happenings::Happening;
-use crate::leases::{Lease, SettleError, Settled, Unplaced, Using};
+use crate::leases::{Lease, NoteError, SettleError, Settled, Unplaced, Using};
 use crate::line::{BuyerLine, LineError};
 use crate::node::Node;
+use crate::spending::{Caller, OverBudget};
 use consumer::{Consumer, Gone, Head, Summary};
 use receiving::Receiving;
 use told::Told;
@@ -72,6 +73,10 @@ pub struct Purchase {
     pub input_tokens: u32,
     /// Most output tokens, all choices together, where the consumer says.
     pub max_output: Option<u32>,
+    /// Choices that it asks for.
+    pub choices: u32,
+    /// Whose key asked, where the budget of a key is to be kept.
+    pub caller: Option<Caller>,
     /// What it cares about.
     pub policy: Policy,
     /// The most it pays.
@@ -97,6 +102,32 @@ pub struct Purchase {
 }
 
 impl Purchase {
+    /// What a request asks for: free, balanced, in public, from whoever serves it.
+    #[must_use]
+    pub fn new(model: ModelId, request: &infernet_inference::Request, body: Bytes, deadline: Instant) -> Self {
+        Self {
+            endpoint: request.endpoint,
+            model,
+            body,
+            needs: request.needs,
+            input_tokens: request.input_tokens,
+            max_output: request.max_output.map(|tokens| tokens.saturating_mul(request.choices)),
+            choices: request.choices,
+            caller: None,
+            policy: Policy::Balanced,
+            price_cap: Price::FREE,
+            only: Vec::new(),
+            ignore: Vec::new(),
+            quantisations: Vec::new(),
+            quality: Quality::default(),
+            public: true,
+            may_continue: told::may_continue(request),
+            continuation: None,
+            weights: None,
+            deadline,
+        }
+    }
+
     /// Whether what a provider advertises of the model will do.
     pub(crate) fn accepts(&self, entry: &ModelAd) -> bool {
         let quantisation = match entry.quantisation.as_str() {
@@ -148,6 +179,9 @@ pub enum Failure {
     /// The request's time is up.
     #[error("no answer within the deadline")]
     Late,
+    /// It may cost more than is left to spend.
+    #[error("{0}")]
+    OverBudget(OverBudget),
     /// Our own books cannot be kept, so nothing may be bought.
     #[error("the journal cannot be written; free some disk space")]
     Journal,
@@ -177,7 +211,7 @@ impl Failure {
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Failed(fail) => fail.retryable,
-            Self::Journal | Self::Cancelled | Self::Late => false,
+            Self::OverBudget(_) | Self::Journal | Self::Cancelled | Self::Late => false,
             _ => true,
         }
     }
@@ -347,8 +381,11 @@ async fn attempt(
         None => lease.open_line(node).await?,
     };
     node.leases
-        .note(using, receiving.bounds())
-        .map_err(|_| Failure::Journal)?;
+        .note(using, receiving.bounds(), purchase)
+        .map_err(|error| match error {
+            NoteError::OverBudget(over) => Failure::OverBudget(over),
+            NoteError::Store(_) => Failure::Journal,
+        })?;
     if line.send(&frames_of(&request, &purchase.body)).await.is_err() {
         line = lease.open_line(node).await?;
         line.send(&frames_of(&request, &purchase.body)).await?;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use infernet_protocol::MicroUsd;
 use infernet_protocol::auction::Policy;
 
 use crate::config::{Backend, Overrides, Role};
@@ -69,6 +70,9 @@ pub enum Command {
     Models,
     /// List the peers that the node is connected to
     Peers,
+    /// Make, list and revoke keys for callers of the local API, each with a budget and a rate of its own
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Show, export and check receipts
     #[command(subcommand)]
     Receipts(ReceiptsCommand),
@@ -191,6 +195,37 @@ pub enum ReceiptsCommand {
     Export(ReceiptsExportArgs),
     /// Check an exported file, with no node and no network
     Verify(ReceiptsVerifyArgs),
+}
+
+/// `infernet keys`
+#[derive(Clone, Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key and print it, once
+    Add(KeysAddArgs),
+    /// List the keys
+    List,
+    /// Take a key away: a running gateway refuses it a second later
+    Revoke(KeysRevokeArgs),
+}
+
+/// `infernet keys add`
+#[derive(Args, Clone, Debug)]
+pub struct KeysAddArgs {
+    /// What to call it
+    pub name: String,
+    /// Most that its requests may cost in 24 hours, in dollars [default: what the node's own budget allows]
+    #[arg(long, value_name = "DOLLARS", value_parser = dollars)]
+    pub budget_day: Option<MicroUsd>,
+    /// Most requests per minute [default: no limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: Option<u32>,
+}
+
+/// `infernet keys revoke`
+#[derive(Args, Clone, Debug)]
+pub struct KeysRevokeArgs {
+    /// What it is called
+    pub name: String,
 }
 
 /// `infernet receipts list`
@@ -319,6 +354,10 @@ pub struct NodeArgs {
 
 fn words(words: impl Iterator<Item = &'static str>) -> clap::builder::PossibleValuesParser {
     words.collect::<Vec<_>>().into()
+}
+
+fn dollars(text: &str) -> Result<MicroUsd, String> {
+    MicroUsd::from_dollars(text).ok_or_else(|| "use dollars such as 5 or 0.25, with at most six decimals".to_owned())
 }
 
 /// `IN,OUT` or `IN,OUT,REQUEST`.

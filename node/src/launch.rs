@@ -116,10 +116,12 @@ pub async fn launch(home: &LockedHome, config: &Config, tasks: &Tasks) -> Result
         upnp: config.p2p.upnp,
         advertise: config.p2p.advertise,
         selling,
+        budget: config.consumer.budget,
+        wallets: Vec::new(),
     };
     let node = Node::start(settings, store, recovered, tasks.clone()).await?;
     let gateway = match config.gateway.listen {
-        Some(address) => Some(serve(config, address, &node, tasks).await?),
+        Some(address) => Some(serve(home, config, address, &node, tasks).await?),
         None => None,
     };
     ipc::serve(
@@ -143,12 +145,19 @@ pub async fn launch(home: &LockedHome, config: &Config, tasks: &Tasks) -> Result
     })
 }
 
-async fn serve(config: &Config, listen: SocketAddr, node: &Arc<Node>, tasks: &Tasks) -> Result<String, LaunchError> {
+async fn serve(
+    home: &LockedHome,
+    config: &Config,
+    listen: SocketAddr,
+    node: &Arc<Node>,
+    tasks: &Tasks,
+) -> Result<String, LaunchError> {
     let service = Service::new(node.clone(), config.consumer.policy, config.consumer.price_cap)
         .public(config.consumer.public)
         .failover(config.consumer.failover);
     let settings = gateway::Settings {
         api_key: config.gateway.api_key.clone(),
+        keys: Some(home.keys_file()),
         allowed_hosts: config.gateway.allowed_hosts.clone(),
         cors_origins: config.gateway.cors_origins.clone(),
         listen,
@@ -196,6 +205,7 @@ fn selling(config: &Config, backends: Vec<Arc<dyn Backend>>) -> Result<Option<Se
         price: provider.price,
         stranger_slots: u16::try_from(provider.stranger_slots).unwrap_or(u16::MAX),
         public: provider.public,
+        payees: Vec::new(),
     }))
 }
 

@@ -16,7 +16,7 @@ use infernet_protocol::receipt::ledger::{LedgerError, Seen};
 use infernet_protocol::receipt::{Countersign, JobReceipt};
 use infernet_protocol::signed::Refused;
 use infernet_protocol::stream::frames::{BuyerFrame, Reconcile, Start};
-use infernet_protocol::{Digest, LeaseId, ModelId, NodeId, Price, RequestId, Verified};
+use infernet_protocol::{Digest, LeaseId, MicroUsd, ModelId, NodeId, Price, RequestId, Verified};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
@@ -27,7 +27,8 @@ use crate::line::BuyerLine;
 use crate::market::Placed;
 use crate::node::Node;
 use crate::runtime::unpoisoned;
-use crate::store::{Record, RequestDropped, RequestMade, Side, Store, StoreError, Unreceipted};
+use crate::spending::{OverBudget, Spending};
+use crate::store::{Record, RequestDropped, RequestFor, RequestMade, Side, Store, StoreError, Unreceipted};
 
 /// Requests that may wait for a free provider; one more is told so at once.
 const WAITING: usize = 256;
@@ -64,6 +65,12 @@ pub enum Unplaced {
         model: ModelId,
         /// The lowest price asked.
         cheapest: Price,
+    },
+    /// Providers there are, but none that this node can pay.
+    #[error("every provider of `{model}` within the price cap wants to be paid in a way that this node cannot pay")]
+    NoRail {
+        /// The model.
+        model: ModelId,
     },
     /// Providers there are, but none that has what the request needs.
     #[error("no provider of `{model}` can do what the request needs")]
@@ -108,6 +115,7 @@ pub(crate) struct Using {
     pub(crate) request: RequestId,
     freed: Arc<Notify>,
     store: Store,
+    spending: Arc<Spending>,
     noted: Option<Bounds>,
     ended: bool,
 }
@@ -154,6 +162,7 @@ impl Using {
     }
 
     fn write_off(&self) {
+        self.spending.settle(&self.request, MicroUsd(0));
         if self.noted.is_some() {
             self.write_down(Record::RequestDropped(RequestDropped {
                 lease: self.lease.id,
@@ -194,6 +203,18 @@ impl Lease {
             idle: Mutex::default(),
             even: AtomicUsize::new(0),
         }
+    }
+
+    /// The most that a request can cost: a provider gives no more output per choice than it advertises.
+    fn worst(&self, bounds: Bounds, choices: u32) -> MicroUsd {
+        let output = self
+            .entry
+            .as_ref()
+            .map_or(u32::MAX, |entry| entry.max_output.saturating_mul(choices));
+        self.papers
+            .bid
+            .price
+            .cost(bounds.input_tokens, bounds.output_tokens.min(output))
     }
 
     /// Weights that the provider advertises.
@@ -277,6 +298,7 @@ fn suits(papers: &Papers, entry: Option<&ModelAd>, purchase: &Purchase, failed: 
 #[derive(Debug)]
 pub(crate) struct Leases {
     store: Store,
+    spending: Arc<Spending>,
     live: Mutex<HashMap<ModelId, Vec<Arc<Lease>>>>,
     /// Leases that are not even, live or over.
     open: Mutex<HashMap<LeaseId, Arc<Lease>>>,
@@ -308,6 +330,17 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// Why a request may not be sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoteError {
+    /// It may cost more than is left.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
+    /// The disk refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Why a receipt was not filed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettleError {
@@ -332,7 +365,7 @@ pub(crate) struct Settled {
 
 impl Leases {
     /// With the leases that the journal holds; of an earlier life they are evened, and not used again.
-    pub(crate) fn new(store: Store, recovered: impl IntoIterator<Item = BuyerLease>) -> Self {
+    pub(crate) fn new(store: Store, recovered: impl IntoIterator<Item = BuyerLease>, spending: Spending) -> Self {
         let open = recovered.into_iter().map(|mut lease| {
             lease.end();
             let lease = Arc::new(Lease::new(lease, None, None));
@@ -340,6 +373,7 @@ impl Leases {
         });
         Self {
             store,
+            spending: Arc::new(spending),
             live: Mutex::default(),
             open: Mutex::new(open.collect()),
             auctions: Mutex::default(),
@@ -387,6 +421,7 @@ impl Leases {
             request,
             freed: self.freed.clone(),
             store: self.store.clone(),
+            spending: self.spending.clone(),
             noted: None,
             ended: false,
         })
@@ -578,8 +613,22 @@ impl Leases {
         is_new.then(|| Comparing(self, worker))
     }
 
-    /// Notes a request with the most that it may be billed for, before it is sent.
-    pub(crate) fn note(&self, using: &mut Using, bounds: Bounds) -> Result<(), StoreError> {
+    /// Sets aside what a request can cost and notes it with the most that it may be billed for, before it is sent.
+    pub(crate) fn note(&self, using: &mut Using, bounds: Bounds, purchase: &Purchase) -> Result<(), NoteError> {
+        let worst = using.lease.worst(bounds, purchase.choices);
+        self.spending
+            .set_aside(using.request, purchase.caller.as_ref(), worst, clock::wall())?;
+        if let (Some(caller), true) = (&purchase.caller, worst > MicroUsd(0)) {
+            let by = Record::RequestFor(RequestFor {
+                lease: using.lease.id,
+                request: using.request,
+                caller: caller.id.0,
+            });
+            if let Err(error) = self.store.append(by) {
+                self.spending.settle(&using.request, MicroUsd(0));
+                return Err(error.into());
+            }
+        }
         using.noted = Some(bounds);
         let made = RequestMade {
             lease: using.lease.id,
@@ -588,7 +637,13 @@ impl Leases {
             output_tokens_max: bounds.output_tokens,
             made_at: clock::wall(),
         };
-        self.store.append(Record::RequestMade(made)).map(drop)
+        self.store.append(Record::RequestMade(made))?;
+        Ok(())
+    }
+
+    /// What was spent by this node's consumers.
+    pub(crate) fn spending(&self) -> &Spending {
+        &self.spending
     }
 
     /// Checks, files and countersigns a receipt; durable when this returns, so that the signature may be sent.
@@ -624,6 +679,8 @@ impl Leases {
         let signs = state.on_receipt(receipt.clone(), &node.identity, &node.network, &entropy, clock::now())?;
         for sign in signs.iter().filter(|sign| sign.seq >= known) {
             let filed = &state.ledger().entries()[sign.seq as usize].receipt;
+            let owed = sign.dispute.map_or(filed.step.amount, |_| MicroUsd(0));
+            self.spending.settle(&filed.step.request, owed);
             self.store.append(Record::receipt(filed))?;
             self.store.append(Record::countersign(sign))?;
             let receipt = filed.clone();
@@ -657,6 +714,7 @@ impl Leases {
         let lacking: Vec<_> = state.on_reconcile(theirs).cloned().collect();
         for request in state.reconciled(&theirs.open) {
             let lease = lease.id;
+            self.spending.settle(&request, MicroUsd(0));
             if let Err(error) = self
                 .store
                 .append(Record::RequestDropped(RequestDropped { lease, request }))

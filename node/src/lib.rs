@@ -45,6 +45,7 @@ mod provider;
 mod recovery;
 pub mod runtime;
 pub mod service;
+pub mod spending;
 pub mod store;
 mod worker;
 

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use infernet_protocol::auction::{Decline, JobBid, JobOffer, OfferReply};
+use infernet_protocol::auction::{Decline, JobBid, JobOffer, OfferReply, Payer};
 use infernet_protocol::capability::{
     ADS_PER_ANSWER, AdList, AdQuery, AdScope, Address, CapabilityAd, ModelAd, Registry,
 };
@@ -68,6 +68,7 @@ pub(crate) struct Market {
     state: Mutex<State>,
     /// Told when an ad was news.
     learned: Notify,
+    wallets: Vec<Payer>,
 }
 
 impl Market {
@@ -91,7 +92,13 @@ impl Market {
             swarm,
             state: Mutex::new(state),
             learned: Notify::new(),
+            wallets: Vec::new(),
         }
+    }
+
+    /// What auctions of this node offer to pay from.
+    pub(crate) fn paying_from(self, wallets: Vec<Payer>) -> Self {
+        Self { wallets, ..self }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -326,7 +333,7 @@ impl Market {
             Failure::Failed(_) => Outcome::Failed,
             Failure::Busy => Outcome::Busy,
             Failure::Fault(_) => Outcome::Disputed,
-            Failure::Ended | Failure::Journal | Failure::Cancelled | Failure::Late => return,
+            Failure::Ended | Failure::OverBudget(_) | Failure::Journal | Failure::Cancelled | Failure::Late => return,
         };
         self.observe(worker, outcome);
     }

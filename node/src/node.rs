@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use infernet_inference::Backend;
-use infernet_protocol::capability::{ADDRESSES, Address, CapabilityAd};
+use infernet_protocol::auction::{Payee, Payer};
+use infernet_protocol::capability::{ADDRESSES, Address, CapabilityAd, Rail};
 use infernet_protocol::codec::{List, Text};
 use infernet_protocol::market::worker::{self, Load};
 use infernet_protocol::names::INFERENCE;
 use infernet_protocol::receipt::JobReceipt;
 use infernet_protocol::reputation::{Service, Standing};
 use infernet_protocol::stream::frames::{FailCode, WorkerFrame};
-use infernet_protocol::{Identity, LeaseId, ModelId, Network, NodeId, Price, Verified};
+use infernet_protocol::{Identity, LeaseId, MicroUsd, ModelId, Network, NodeId, Price, Verified};
 use infernet_swarm::{Handle, Multiaddr, PeerInfo, Role};
 use tokio::sync::broadcast;
 use tracing::info;
@@ -25,6 +26,7 @@ use crate::leases::Leases;
 use crate::market::Market;
 use crate::provider::Provider;
 use crate::runtime::Tasks;
+use crate::spending::Limits;
 use crate::store::{Recovered, Store};
 use crate::{ads, network, recovery};
 
@@ -48,6 +50,8 @@ pub struct Selling {
     pub stranger_slots: u16,
     /// Whether deals may be seen by everybody.
     pub public: bool,
+    /// Where it can be paid; without any it can only give away.
+    pub payees: Vec<Payee>,
 }
 
 /// What a node is made from.
@@ -71,6 +75,10 @@ pub struct Settings {
     pub advertise: bool,
     /// What it sells; a consumer sells nothing.
     pub selling: Option<Selling>,
+    /// The most that its consumers may spend.
+    pub budget: Limits,
+    /// What its consumers pay from; without any they take only what is free.
+    pub wallets: Vec<Payer>,
 }
 
 /// Why a node does not start.
@@ -101,6 +109,7 @@ pub struct Node {
     pub(crate) last_sequence: u64,
     addresses: List<Address, ADDRESSES>,
     slots: Option<u16>,
+    pub(crate) rails: Vec<Rail>,
     /// Requests of this node's own consumers that are under way.
     buying: Arc<AtomicUsize>,
 }
@@ -144,14 +153,19 @@ impl Node {
                 network.clone(),
                 swarm.clone(),
                 recovery::reputation(&recovered).as_ref(),
-            ),
+            )
+            .paying_from(settings.wallets.clone()),
             provider: Provider::new(network.clone(), store.clone(), happenings.clone(), worker),
-            leases: Leases::new(store.clone(), bought),
+            leases: Leases::new(store.clone(), bought, recovery::spending(&recovered, settings.budget)),
             engines: Engines::new(backends, price),
             tags: vec!["c0mpute:role:infernet".to_owned(), "c0mpute:class:A".to_owned()],
             last_sequence: recovered.ad_sequence,
             addresses: advertised(&addresses, &settings.external),
             slots: selling.as_ref().and_then(|selling| selling.slots),
+            rails: selling
+                .iter()
+                .flat_map(|selling| selling.payees.iter().map(|payee| payee.rail.clone()))
+                .collect(),
             identity: settings.identity,
             network: settings.network,
             tasks,
@@ -235,6 +249,12 @@ impl Node {
     /// Ends all leases that it bought; the next request begins with an auction.
     pub fn drop_leases(&self) {
         self.leases.end_all();
+    }
+
+    /// What its consumers have spent, with what is set aside: in the last hour, and in the last day.
+    #[must_use]
+    pub fn spent(&self) -> (MicroUsd, MicroUsd) {
+        self.leases.spending().totals(crate::clock::wall())
     }
 
     /// What it keeps.
@@ -325,6 +345,7 @@ fn worker_config(selling: Option<&Selling>) -> worker::Config {
             slots: selling.slots.unwrap_or(SLOTS_USUAL),
             stranger_slots: selling.stranger_slots,
             public: selling.public,
+            payees: selling.payees.clone(),
             ..worker::Config::default()
         },
     }

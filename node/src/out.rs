@@ -57,6 +57,7 @@ macro_rules! exits {
 
 exits! {
     crate::config::ConfigError => Usage,
+    crate::gateway::keys::KeysError => Failed,
     crate::home::HomeError => Failed,
     crate::identity::IdentityError => Failed,
     crate::store::StoreError => Failed,

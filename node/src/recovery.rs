@@ -4,10 +4,11 @@ use infernet_protocol::codec;
 use infernet_protocol::market::lease::{Bounds, BuyerLease, Papers};
 use infernet_protocol::market::worker::Worker;
 use infernet_protocol::reputation::Book;
-use infernet_protocol::{Millis, UnixMillis};
+use infernet_protocol::{MicroUsd, Millis, UnixMillis};
 use tracing::warn;
 
 use crate::clock;
+use crate::spending::{Limits, Spending, Spent};
 use crate::store::{OpenLease, Recovered, Side};
 
 /// Gives the worker its leases back, and returns the buyer's.
@@ -35,6 +36,28 @@ pub(crate) fn reputation(recovered: &Recovered) -> Option<Book> {
             None
         }
     }
+}
+
+/// What was spent lately, and what open requests may still cost.
+pub(crate) fn spending(recovered: &Recovered, limits: Limits) -> Spending {
+    let bought = recovered.leases.iter().filter(|lease| lease.deal.side == Side::Buyer);
+    let open = bought.flat_map(|lease| {
+        let (price, ledger) = (lease.deal.bid.price, &lease.deal.ledger);
+        let open = lease
+            .made
+            .values()
+            .filter(|made| ledger.of_request(&made.request).is_none());
+        open.map(move |made| {
+            let worst = Spent {
+                at: made.made_at,
+                amount: price.cost(made.input_tokens_max, made.output_tokens_max),
+                caller: lease.callers.get(&made.request).copied(),
+            };
+            (made.request, worst)
+        })
+    });
+    let open = open.filter(|(_, worst)| worst.amount > MicroUsd(0));
+    Spending::new(limits, recovered.spent.iter().copied(), open)
 }
 
 fn provider(lease: &OpenLease, worker: &mut Worker) {

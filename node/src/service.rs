@@ -61,6 +61,7 @@ impl Service {
             request,
             body,
             preferences,
+            caller,
             deadline,
         } = request;
         let mut only = preferences.only;
@@ -69,12 +70,7 @@ impl Service {
         }
         let max_price = preferences.max_price.unwrap_or(self.price_cap);
         Purchase {
-            endpoint: request.endpoint,
-            model,
-            body,
-            needs: request.needs,
-            input_tokens: request.input_tokens,
-            max_output: request.max_output.map(|tokens| tokens.saturating_mul(request.choices)),
+            caller,
             policy: preferences.policy.unwrap_or(self.policy),
             // A request may lower what its user set, and never raise it.
             price_cap: max_price.at_most(&self.price_cap),
@@ -84,9 +80,7 @@ impl Service {
             quality: preferences.quality,
             public: self.public,
             may_continue: self.failover && !preferences.fallbacks_refused && told::may_continue(&request),
-            continuation: None,
-            weights: None,
-            deadline,
+            ..Purchase::new(model, &request, body, deadline)
         }
     }
 }
@@ -236,6 +230,9 @@ fn unplaced_of(unplaced: Unplaced, needs: &str) -> InferError {
             model: model.to_string(),
             cheapest: format!("{} in, {} out per million tokens", cheapest.input, cheapest.output),
         },
+        Unplaced::NoRail { model } => InferError::NoRail {
+            model: model.to_string(),
+        },
         Unplaced::Unfit { model } => InferError::Unfit {
             model: model.to_string(),
             needs: needs.to_owned(),
@@ -266,6 +263,10 @@ fn failed(failure: Failure, delivered: bool) -> InferError {
                 body: body.to_string().into(),
             }
         }
+        Failure::OverBudget(over) => InferError::OverBudget {
+            reason: over.to_string(),
+            retry_after: over.frees_in,
+        },
         Failure::Journal => InferError::Internal(failure.to_string()),
         failure => InferError::Failed {
             reason: failure.to_string(),

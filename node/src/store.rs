@@ -42,7 +42,9 @@ use trees::{IndexError, Trees};
 
 pub use answers::{answer_export, answer_receipts};
 pub use committer::Written;
-pub use record::{LeaseOpened, LeaseUsed, PEERS_KEPT, Record, RequestDropped, RequestMade, Side, Unreceipted};
+pub use record::{
+    LeaseOpened, LeaseUsed, PEERS_KEPT, Record, RequestDropped, RequestFor, RequestMade, Side, Unreceipted,
+};
 pub use recovered::{OpenLease, Recovered, Repair, StoredDeal};
 pub use rows::{Query, ROWS_MAX, ReceiptRow, RowStatus};
 
@@ -376,6 +378,7 @@ fn caught<T>(run: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexErro
 fn recover(index: &Index, network: &Network) -> Result<Recovered, IndexError> {
     let mut recovered = Recovered {
         ad_sequence: index.ad_sequence()?,
+        spent: index.spent_lately(clock::wall())?,
         ..Recovered::default()
     };
     for found in index.open_leases(clock::wall())? {

@@ -10,7 +10,9 @@ use std::time::Duration;
 use fake::{Fake, PROVIDER, Running};
 use infernet_inference::scripted::{Fault, Reply, Script};
 use infernet_node::config::Secret;
+use infernet_node::gateway::keys::{self, Grant};
 use infernet_node::gateway::{Gateway, GatewayError, InferError, Settings};
+use infernet_node::home::Home;
 use infernet_protocol::auction::Policy;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -614,6 +616,39 @@ async fn a_key_is_needed_where_one_is_set() {
     };
     let bound = Gateway::bind(open, std::sync::Arc::new(gateway.fake.clone())).await;
     assert!(matches!(bound, Err(GatewayError::Exposed(_))));
+}
+
+#[tokio::test]
+async fn keys_of_the_file_open_the_gateway_to_others_and_hold_their_rate() {
+    let home = Home::temporary().unwrap();
+    let path = home.keys_file();
+    let grant = Grant {
+        requests_per_minute: Some(2),
+        ..Grant::default()
+    };
+    let (_, text) = keys::add(&path, "laptop", grant).unwrap();
+    let settings = Settings {
+        listen: ([0, 0, 0, 0], 0).into(),
+        keys: Some(path),
+        ..Settings::default()
+    };
+    let gateway = Running::start(Fake::new(Script::default()), settings).await;
+    let url = format!("{}/v1/models", gateway.url);
+    let status = async |key: &str| {
+        client()
+            .get(&url)
+            .bearer_auth(key)
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .as_u16()
+    };
+    assert_eq!(status("sk-infernet-0").await, 401);
+    assert_eq!([status(&text).await, status(&text).await], [200, 200]);
+    let often = client().get(&url).bearer_auth(&text).send().await.unwrap();
+    assert_eq!(often.status(), 429);
+    assert_eq!(header(&often, "retry-after"), "30");
 }
 
 #[tokio::test]

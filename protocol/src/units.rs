@@ -53,6 +53,21 @@ impl UnixMillis {
     }
 }
 
+impl MicroUsd {
+    /// Dollars as people write them, `0.25` or `12`: at most six decimals, and no float in between.
+    #[must_use]
+    pub fn from_dollars(text: &str) -> Option<Self> {
+        let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+        let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || part.len() > 6 || !is_digits(whole) || !is_digits(part) {
+            return None;
+        }
+        let whole: u64 = whole.parse().ok()?;
+        let part: u64 = format!("{part:0<6}").parse().ok()?;
+        whole.checked_mul(1_000_000)?.checked_add(part).map(Self)
+    }
+}
+
 impl std::fmt::Display for MicroUsd {
     /// Dollars, with as many decimals as the amount needs: `$0`, `$0.25`, `$0.000007`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -9,11 +9,10 @@ use infernet_inference::scripted::{Script, ScriptedBackend};
 use infernet_inference::{Endpoint, Request};
 use infernet_node::buyer::consumer::{Answer, Said, Summary};
 use infernet_node::buyer::{BuyError, Purchase};
-use infernet_node::gateway::Quality;
 use infernet_node::node::{Node, Selling, Settings};
 use infernet_node::runtime::Tasks;
+use infernet_node::spending::Limits;
 use infernet_node::store::{Recovered, Store};
-use infernet_protocol::auction::Policy;
 use infernet_protocol::{Identity, ModelId, Network, Price};
 use infernet_swarm::Multiaddr;
 
@@ -44,6 +43,8 @@ pub fn settings(number: u8, bootstrap: &[Multiaddr]) -> Settings {
         upnp: false,
         advertise: true,
         selling: None,
+        budget: Limits::default(),
+        wallets: Vec::new(),
     }
 }
 
@@ -80,6 +81,7 @@ pub fn selling(backend: Arc<dyn Backend>) -> Selling {
         slots: None,
         stranger_slots: 4,
         public: true,
+        payees: Vec::new(),
     }
 }
 
@@ -88,25 +90,8 @@ pub fn selling(backend: Arc<dyn Backend>) -> Selling {
 pub fn chat(prompt: &str) -> Purchase {
     let body = format!(r#"{{"model":"scripted","stream":true,"messages":[{{"role":"user","content":"{prompt}"}}]}}"#);
     let request = Request::read(Endpoint::ChatCompletions, body.as_bytes()).expect("a good request");
-    Purchase {
-        endpoint: request.endpoint,
-        model: ModelId::new(&request.model).expect("a good name"),
-        body: Bytes::from(body),
-        needs: request.needs,
-        input_tokens: request.input_tokens,
-        max_output: request.max_output,
-        policy: Policy::Balanced,
-        price_cap: Price::FREE,
-        only: Vec::new(),
-        ignore: Vec::new(),
-        quantisations: Vec::new(),
-        quality: Quality::default(),
-        public: true,
-        may_continue: true,
-        continuation: None,
-        weights: None,
-        deadline: Instant::now() + PATIENCE,
-    }
+    let model = ModelId::new(&request.model).expect("a good name");
+    Purchase::new(model, &request, Bytes::from(body), Instant::now() + PATIENCE)
 }
 
 /// Takes a whole answer: its bytes, and how it ended.

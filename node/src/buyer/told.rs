@@ -251,25 +251,12 @@ mod tests {
 
     fn purchase(body: &str) -> Purchase {
         let request = Request::read(Endpoint::ChatCompletions, body.as_bytes()).unwrap();
-        Purchase {
-            endpoint: request.endpoint,
-            model: infernet_protocol::ModelId::new("m").unwrap(),
-            body: Bytes::copy_from_slice(body.as_bytes()),
-            needs: request.needs,
-            input_tokens: 3,
-            max_output: request.max_output,
-            policy: infernet_protocol::auction::Policy::Balanced,
-            price_cap: infernet_protocol::Price::FREE,
-            only: Vec::new(),
-            ignore: Vec::new(),
-            quantisations: Vec::new(),
-            quality: crate::gateway::Quality::default(),
-            public: true,
-            may_continue: may_continue(&request),
-            continuation: None,
-            weights: None,
-            deadline: std::time::Instant::now(),
-        }
+        Purchase::new(
+            infernet_protocol::ModelId::new("m").unwrap(),
+            &request,
+            Bytes::copy_from_slice(body.as_bytes()),
+            std::time::Instant::now(),
+        )
     }
 
     fn take(told: &mut Told, bytes: &str, tokens: &[u32], purchase: &Purchase) -> String {

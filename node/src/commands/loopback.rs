@@ -12,6 +12,7 @@ use crate::identity;
 use crate::node::{Node, Selling, Settings};
 use crate::out::{Exit, Failure};
 use crate::runtime::Tasks;
+use crate::spending::Limits;
 use crate::store::Store;
 
 /// A network on loopback.
@@ -64,6 +65,8 @@ impl<'a> Loopback<'a> {
             upnp: false,
             advertise: true,
             selling,
+            budget: Limits::default(),
+            wallets: Vec::new(),
         };
         Node::start(settings, store, recovered, self.tasks.clone())
             .await
@@ -79,6 +82,7 @@ pub(super) fn free(backend: Arc<dyn Backend>, slots: u16) -> Selling {
         slots: Some(slots),
         stranger_slots: slots,
         public: true,
+        payees: Vec::new(),
     }
 }
 

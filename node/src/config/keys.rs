@@ -84,6 +84,13 @@ pub const PRICE_CAP_KEYS: [&str; 3] = [
     "consumer.cap_request_microusd",
 ];
 
+/// The most that is spent: per request, in any hour, in any day.
+pub(super) const BUDGET_KEYS: [&str; 3] = [
+    "consumer.budget_request_microusd",
+    "consumer.budget_hour_microusd",
+    "consumer.budget_day_microusd",
+];
+
 /// Where one kind of engine is looked for.
 pub(super) struct EngineKeys {
     pub(super) kind: Backend,
@@ -152,6 +159,9 @@ pub const KEYS: &[Key] = &[
         "most paid per million output tokens, in micro-USD",
     ),
     Key::new(PRICE_CAP_KEYS[2], "0", "most paid per request, in micro-USD"),
+    Key::new(BUDGET_KEYS[0], "", "most that one request may cost, in micro-USD"),
+    Key::new(BUDGET_KEYS[1], "", "most that is spent in any hour, in micro-USD"),
+    Key::new(BUDGET_KEYS[2], "", "most that is spent in any 24 hours, in micro-USD"),
     Key::new(
         "consumer.failover",
         "true",

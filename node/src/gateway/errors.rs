@@ -1,5 +1,7 @@
 //! Errors in OpenAI's shape, each with the status that it means.
 
+use std::time::Duration;
+
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -142,6 +144,17 @@ impl ApiError {
         .retry_after(1)
     }
 
+    /// A key has asked as often as it may.
+    pub(super) fn too_often(retry_after: Duration) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            RATE,
+            "this key has made as many requests as it may in a minute",
+        )
+        .code("rate_limit_exceeded")
+        .retry_after(retry_after.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX))
+    }
+
     pub(super) fn too_slow() -> Self {
         Self::new(
             StatusCode::REQUEST_TIMEOUT,
@@ -155,7 +168,8 @@ impl ApiError {
     }
 
     pub(super) fn unauthorised() -> Self {
-        let message = "a key is needed: send `Authorization: Bearer` with the gateway's `gateway.api_key`";
+        let message =
+            "a key is needed: send `Authorization: Bearer` with one of `infernet keys add`, or with `gateway.api_key`";
         Self::new(StatusCode::UNAUTHORIZED, INVALID, message).code("invalid_api_key")
     }
 
@@ -202,6 +216,16 @@ impl ApiError {
             }
             InferError::TooDear { .. } => {
                 Self::new(StatusCode::PAYMENT_REQUIRED, "insufficient_quota", message).code("price_cap")
+            }
+            InferError::NoRail { .. } => {
+                Self::new(StatusCode::PAYMENT_REQUIRED, "insufficient_quota", message).code("no_rail")
+            }
+            InferError::OverBudget { retry_after, .. } => {
+                let error = Self::new(StatusCode::PAYMENT_REQUIRED, "insufficient_quota", message).code("budget");
+                match retry_after {
+                    Some(wait) => error.retry_after(wait.as_secs().saturating_add(1)),
+                    None => error,
+                }
             }
             InferError::Unfit { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, INVALID, message).code("unsupported_feature")

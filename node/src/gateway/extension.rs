@@ -176,21 +176,9 @@ fn price(value: &[u8]) -> Result<Price, ApiError> {
             .as_deref()
             .or_else(|| std::str::from_utf8(member.value).ok())
             .unwrap_or_default();
-        *part = micro_usd(text).ok_or_else(|| wrong(&param, "dollars, with at most six decimals"))?;
+        *part = MicroUsd::from_dollars(text).ok_or_else(|| wrong(&param, "dollars, with at most six decimals"))?;
     }
     Ok(price)
-}
-
-/// Dollars as written, without a float in between.
-fn micro_usd(text: &str) -> Option<MicroUsd> {
-    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || part.len() > 6 || !digits(whole) || !digits(part) {
-        return None;
-    }
-    let whole: u64 = whole.parse().ok()?;
-    let part: u64 = format!("{part:0<6}").parse().ok()?;
-    whole.checked_mul(1_000_000)?.checked_add(part).map(MicroUsd)
 }
 
 #[cfg(test)]

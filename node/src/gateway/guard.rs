@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -17,8 +18,10 @@ use axum::response::{IntoResponse as _, Response};
 use infernet_inference::detect::GATEWAY_HEADER;
 use infernet_inference::openai::HOP_HEADER;
 
+use super::Shared;
 use super::errors::ApiError;
-use super::{Settings, Shared};
+use super::keys::NotNow;
+use crate::spending::Caller;
 
 /// Where Anthropic's clients put their key.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -26,14 +29,19 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const OPEN_ROUTES: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Lets a request through, or says why not.
-pub(super) async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let origin = request.headers().get(ORIGIN).cloned();
-    let (mut response, allowed) = match check(&shared.settings, &request) {
+    let (mut response, allowed) = match check(&shared, &request) {
         Err(error) => (error.into_response(), false),
-        Ok(()) if origin.is_some() && request.method() == Method::OPTIONS => {
+        Ok(_) if origin.is_some() && request.method() == Method::OPTIONS => {
             (StatusCode::NO_CONTENT.into_response(), true)
         }
-        Ok(()) => (next.run(request).await, true),
+        Ok(caller) => {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
+            (next.run(request).await, true)
+        }
     };
     let headers = response.headers_mut();
     headers.insert(HeaderName::from_static(GATEWAY_HEADER), HeaderValue::from_static("1"));
@@ -43,7 +51,9 @@ pub(super) async fn guard(State(shared): State<Arc<Shared>>, request: Request, n
     response
 }
 
-fn check(settings: &Settings, request: &Request) -> Result<(), ApiError> {
+/// Who calls, as far as a key of the file says so.
+fn check(shared: &Shared, request: &Request) -> Result<Option<Caller>, ApiError> {
+    let settings = &shared.settings;
     let headers = request.headers();
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = text(HOST)
@@ -60,10 +70,29 @@ fn check(settings: &Settings, request: &Request) -> Result<(), ApiError> {
     }
     // A browser asks whether it may send the key before it does.
     let open = OPEN_ROUTES.contains(&request.uri().path()) || request.method() == Method::OPTIONS;
-    match &settings.api_key {
-        Some(key) if !open && !holds_key(headers, key.expose()) => Err(ApiError::unauthorised()),
-        _ => Ok(()),
+    if open {
+        return Ok(None);
     }
+    admit(shared, headers)
+}
+
+/// Looks a caller's key up. Where this machine alone can call, a key is not asked for, and one that means nothing here is
+/// what clients send that cannot do without.
+fn admit(shared: &Shared, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
+    let now = Instant::now();
+    let master = shared.settings.api_key.as_ref();
+    for sent in keys_of(headers) {
+        if master.is_some_and(|key| same(sent.as_bytes(), key.expose().as_bytes())) {
+            return Ok(None);
+        }
+        match shared.keys.admit(sent, now) {
+            Ok(key) => return Ok(Some(key.caller())),
+            Err(NotNow::TooOften { retry_after }) => return Err(ApiError::too_often(retry_after)),
+            Err(NotNow::Unknown) => {}
+        }
+    }
+    let is_open = shared.settings.listen.ip().is_loopback() && master.is_none();
+    is_open.then_some(None).ok_or_else(ApiError::unauthorised)
 }
 
 /// Whether `host`, with or without its port, names this gateway.
@@ -98,15 +127,12 @@ fn may_call(origin: &str, host: &str, allowed: &[String]) -> bool {
         .any(|allowed| allowed == "*" || allowed.trim_end_matches('/').eq_ignore_ascii_case(origin))
 }
 
-fn holds_key(headers: &HeaderMap, key: &str) -> bool {
+fn keys_of(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let bearer = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let plain = headers.get(X_API_KEY).and_then(|value| value.to_str().ok());
-    bearer
-        .into_iter()
-        .chain(plain)
-        .any(|sent| same(sent.trim().as_bytes(), key.as_bytes()))
+    bearer.into_iter().chain(plain).map(str::trim)
 }
 
 /// Compares without telling by its time where the first difference is.

@@ -11,6 +11,7 @@ use infernet_protocol::capability::Features;
 use infernet_protocol::{Digest, JobId, MicroUsd, ModelId, Price, RequestId};
 
 use super::extension::Preferences;
+use crate::spending::Caller;
 
 /// Answers requests: the buyer of the network, or an engine of this node.
 #[async_trait]
@@ -56,6 +57,8 @@ pub struct InferenceRequest {
     pub body: Bytes,
     /// How the consumer wants its provider chosen.
     pub preferences: Preferences,
+    /// Whose key asked, where a key did.
+    pub caller: Option<Caller>,
     /// When it is to be given up.
     pub deadline: Instant,
 }
@@ -179,6 +182,23 @@ pub enum InferError {
         model: String,
         /// The lowest price asked, for people.
         cheapest: String,
+    },
+    /// There are providers, and this node cannot pay any of them.
+    #[error(
+        "every provider of `{model}` within your price cap wants to be paid in a way that this node cannot pay; choose \
+         another model"
+    )]
+    NoRail {
+        /// The model.
+        model: String,
+    },
+    /// It may cost more than is left to spend.
+    #[error("the request is over budget: {reason}")]
+    OverBudget {
+        /// Which limit, and what to do.
+        reason: String,
+        /// When there may be enough, where waiting helps.
+        retry_after: Option<Duration>,
     },
     /// There are providers, and none can do what the request needs.
     #[error("no provider of `{model}` can do what the request needs ({needs}); leave it out, or choose another model")]

@@ -23,6 +23,7 @@ use super::inference::{InferError, InferenceRequest, Reply, ServedModel};
 use super::limits::Share;
 use super::metrics::Watching;
 use super::{Shared, answer, guard, models};
+use crate::spending::Caller;
 
 type Gateway = State<Arc<Shared>>;
 
@@ -163,10 +164,10 @@ async fn ollama_embeddings(State(shared): Gateway, request: Request) -> Response
 /// As far as the gateway can tell, which has no tokenizer: the estimate that its own auctions go by.
 async fn count_tokens(State(shared): Gateway, request: Request) -> Response {
     let counted = async {
-        let began = Instant::now();
+        let arrived = Arrived::now(&request);
         let (body, _share) = read_body(&shared, request).await?;
         let translated = anthropic::read_to_count(&body)?;
-        let asked = check(&shared, translated.endpoint, &translated.body, began)?;
+        let asked = check(&shared, translated.endpoint, &translated.body, &arrived)?;
         Ok::<_, ApiError>(Json(serde_json::json!({ "input_tokens": asked.request.input_tokens })))
     };
     let response = counted.await.into_response();
@@ -247,6 +248,21 @@ async fn serve(shared: &Arc<Shared>, route: &'static str, words: Words, request:
     response
 }
 
+/// When a request came, and from whom.
+struct Arrived {
+    at: Instant,
+    caller: Option<Caller>,
+}
+
+impl Arrived {
+    fn now(request: &Request) -> Self {
+        Self {
+            at: Instant::now(),
+            caller: request.extensions().get().copied(),
+        }
+    }
+}
+
 async fn read_body(shared: &Shared, request: Request) -> Result<(bytes::Bytes, Share), ApiError> {
     let told = request
         .headers()
@@ -257,13 +273,13 @@ async fn read_body(shared: &Shared, request: Request) -> Result<(bytes::Bytes, S
 
 /// Reads a request, checks it once, and has its answer begun.
 async fn begin(shared: &Arc<Shared>, words: Words, request: Request) -> Result<Begun, ApiError> {
-    let began = Instant::now();
+    let arrived = Arrived::now(&request);
     let (body, share) = read_body(shared, request).await?;
-    let mut watching = Watching::begin(shared, began, share);
+    let mut watching = Watching::begin(shared, arrived.at, share);
     let checked = match words {
-        Words::OpenAi(endpoint) => check(shared, endpoint, &body, began).map(|asked| (asked, None)),
+        Words::OpenAi(endpoint) => check(shared, endpoint, &body, &arrived).map(|asked| (asked, None)),
         Words::Other(read) => read(&body).and_then(|translated| {
-            let asked = check(shared, translated.endpoint, &translated.body, began)?;
+            let asked = check(shared, translated.endpoint, &translated.body, &arrived)?;
             Ok((asked, Some(translated.dialect)))
         }),
     };
@@ -297,7 +313,7 @@ fn check(
     shared: &Shared,
     endpoint: Endpoint,
     body: &bytes::Bytes,
-    began: Instant,
+    arrived: &Arrived,
 ) -> Result<InferenceRequest, ApiError> {
     let request = infernet_inference::Request::read(endpoint, body)?;
     let preferences = Preferences::read(&Object::read(body).map_err(infernet_inference::RequestError::from)?)?;
@@ -312,6 +328,7 @@ fn check(
         request,
         body,
         preferences,
-        deadline: began + shared.settings.deadline,
+        caller: arrived.caller,
+        deadline: arrived.at + shared.settings.deadline,
     })
 }

@@ -98,7 +98,7 @@ impl Market {
         leave_out.extend(&unwanted);
         let leave_out = &leave_out[..];
         let began =
-            self.with_view(|view| Auction::begin(want(purchase, leave_out), view, clock::entropy(), clock::now()));
+            self.with_view(|view| Auction::begin(self.want(purchase, leave_out), view, clock::entropy(), clock::now()));
         let (mut auction, mut effects) = began.map_err(|missing| unplaced(purchase, &missing, &unwanted))?;
         loop {
             let (placed, closed) = self.round(node, auction, effects).await;
@@ -293,32 +293,35 @@ impl Market {
     }
 }
 
-fn want(purchase: &Purchase, leave_out: &[NodeId]) -> Want {
-    let output_tokens = purchase.max_output.unwrap_or(OUTPUT_USUAL);
-    Want {
-        requirement: Requirement {
-            model: purchase.model.clone(),
-            digest: purchase.weights,
-            tags: List::default(),
-            vram: None,
-            context: purchase.input_tokens,
-            features: purchase.needs,
-            class: Class::A,
-        },
-        volume: Volume {
-            input_tokens: purchase.input_tokens,
-            output_tokens,
-            requests: LEASE_REQUESTS,
-            at_once: AT_ONCE,
-            lease: LEASE,
-        },
-        policy: purchase.policy,
-        price_cap: purchase.price_cap,
-        wallets: Vec::new(),
-        public: purchase.public,
-        trusted: BTreeSet::new(),
-        ignore: purchase.ignore.iter().chain(leave_out).copied().collect(),
-        only: (!purchase.only.is_empty()).then(|| purchase.only.iter().copied().collect()),
+impl Market {
+    /// What a purchase asks the market for.
+    fn want(&self, purchase: &Purchase, leave_out: &[NodeId]) -> Want {
+        let output_tokens = purchase.max_output.unwrap_or(OUTPUT_USUAL);
+        Want {
+            requirement: Requirement {
+                model: purchase.model.clone(),
+                digest: purchase.weights,
+                tags: List::default(),
+                vram: None,
+                context: purchase.input_tokens,
+                features: purchase.needs,
+                class: Class::A,
+            },
+            volume: Volume {
+                input_tokens: purchase.input_tokens,
+                output_tokens,
+                requests: LEASE_REQUESTS,
+                at_once: AT_ONCE,
+                lease: LEASE,
+            },
+            policy: purchase.policy,
+            price_cap: purchase.price_cap,
+            wallets: self.wallets.clone(),
+            public: purchase.public,
+            trusted: BTreeSet::new(),
+            ignore: purchase.ignore.iter().chain(leave_out).copied().collect(),
+            only: (!purchase.only.is_empty()).then(|| purchase.only.iter().copied().collect()),
+        }
     }
 }
 
@@ -328,7 +331,9 @@ fn unplaced(purchase: &Purchase, missing: &NoProvider, unwanted: &[NodeId]) -> U
         Unplaced::Unfit { model }
     } else if missing.excluded > 0 {
         Unplaced::NobodyFree { model }
-    } else if missing.above_cap > 0 || missing.no_rail > 0 {
+    } else if missing.no_rail > 0 {
+        Unplaced::NoRail { model }
+    } else if missing.above_cap > 0 {
         Unplaced::TooDear {
             model,
             cheapest: missing.cheapest.unwrap_or(Price::FREE),

@@ -8,15 +8,16 @@ use infernet_protocol::codec::{self, Wire};
 use infernet_protocol::receipt::chain::EnvelopeBytes;
 use infernet_protocol::receipt::{Countersign, JobReceipt};
 use infernet_protocol::signed::{self, Message};
-use infernet_protocol::{Digest, JobId, LeaseId, ModelId, NodeId, RequestId, UnixMillis, wire_struct};
+use infernet_protocol::{Digest, JobId, LeaseId, MicroUsd, ModelId, NodeId, RequestId, UnixMillis, wire_struct};
 
 use super::journal::Position;
 use super::record::{LeaseOpened, Record, RequestMade, Side, Unreceipted};
 use super::rows::{Query, ReceiptRow, RowStatus};
 use super::trees::{IndexError, Tree, Trees};
+use crate::spending::{CallerId, Spent, WINDOW_MS};
 
 /// Changes with any key or value below; an index of another schema is made again from the journal.
-const SCHEMA: u64 = 2;
+const SCHEMA: u64 = 3;
 /// A lease that nobody came back for is kept open this long after its end, in milliseconds: 30 days.
 const UNSETTLED_KEPT: u64 = 30 * 24 * 3600 * 1000;
 
@@ -53,6 +54,15 @@ wire_struct! {
         pub dropped: bool,
         pub seq: Option<u32>,
         pub listed: Option<[u8; 16]>,
+        pub caller: Option<[u8; 16]>,
+    }
+}
+
+wire_struct! {
+    /// What a request cost.
+    pub struct SpentCell {
+        pub amount: MicroUsd,
+        pub caller: Option<[u8; 16]>,
     }
 }
 
@@ -98,6 +108,10 @@ fn pending_request(lease: &LeaseId, request: &RequestId) -> Vec<u8> {
 
 fn pending_verdict(lease: &LeaseId, seq: u32) -> Vec<u8> {
     [&lease_key(lease)[..], &[1], &seq.to_be_bytes()].concat()
+}
+
+fn spent_key(at: UnixMillis, request: &RequestId) -> Vec<u8> {
+    [&at.0.to_be_bytes()[..], &request.0].concat()
 }
 
 fn place_key(at: Position) -> [u8; 16] {
@@ -153,6 +167,7 @@ impl Index {
                 self.pend(&made.lease, &made.request)?;
                 self.edit(&made.lease, &made.request, |cell| cell.made = Some(*made))
             }
+            Record::RequestFor(by) => self.edit(&by.lease, &by.request, |cell| cell.caller = Some(by.caller)),
             Record::RequestDropped(dropped) => self.dropped(&dropped.lease, &dropped.request),
             Record::LeaseUsed(used) => {
                 self.pend(&used.lease, &used.request)?;
@@ -261,8 +276,52 @@ impl Index {
         let mut cell = self.cell(&key)?;
         cell.countersign = Some(envelope.clone());
         self.trees.put(Tree::Receipts, &key, encode(&cell))?;
+        if let (Some(receipt), None) = (&cell.receipt, sign.dispute) {
+            self.spent(&payload(&receipt.0)?)?;
+        }
         self.trees
             .remove(Tree::Pending, &pending_verdict(&sign.lease, sign.seq))
+    }
+
+    /// An accepted receipt: where this node is the buyer, that is money.
+    fn spent(&self, receipt: &JobReceipt) -> Result<(), IndexError> {
+        let (request, amount) = (&receipt.step.request, receipt.step.amount);
+        let Some(cell) = self.request(&receipt.lease, request)? else {
+            return Ok(());
+        };
+        let (Some(made), true) = (cell.made, amount > MicroUsd(0)) else {
+            return Ok(());
+        };
+        let spent = SpentCell {
+            amount,
+            caller: cell.caller,
+        };
+        self.trees
+            .put(Tree::Spent, &spent_key(made.made_at, request), encode(&spent))
+    }
+
+    /// What was spent lately. What lies further back is forgotten here, and stays in the ledger.
+    pub(super) fn spent_lately(&self, now: UnixMillis) -> Result<Vec<Spent>, IndexError> {
+        let (mut spent, mut old) = (Vec::new(), Vec::new());
+        self.trees.walk(Tree::Spent, &[], |key, value| {
+            let at = key
+                .get(..8)
+                .and_then(|time| time.try_into().ok())
+                .map(u64::from_be_bytes);
+            let at = UnixMillis(at.ok_or_else(|| IndexError("index holds a key that is too short".to_owned()))?);
+            if now.since(at) > WINDOW_MS {
+                old.push(key.to_vec());
+                return Ok(ControlFlow::Continue(()));
+            }
+            let SpentCell { amount, caller } = decode(value)?;
+            let caller = caller.map(CallerId);
+            spent.push(Spent { at, amount, caller });
+            Ok(ControlFlow::Continue(()))
+        })?;
+        for key in old {
+            self.trees.remove(Tree::Spent, &key)?;
+        }
+        Ok(spent)
     }
 
     fn unreceipted(&self, at: Position, lost: &Unreceipted) -> Result<(), IndexError> {

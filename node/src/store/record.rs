@@ -51,6 +51,20 @@ wire_struct! {
 }
 
 wire_struct! {
+    /// Buyer, beside [`RequestMade`]: whose key of the gateway asked for it, so that the key's budget outlives the
+    /// process.
+    #[derive(Copy)]
+    pub struct RequestFor {
+        /// The lease.
+        pub lease: LeaseId,
+        /// The request.
+        pub request: RequestId,
+        /// The key.
+        pub caller: [u8; 16],
+    }
+}
+
+wire_struct! {
     /// A request that costs nothing, so that no receipt is due: it was not taken, or failed with nothing delivered, or
     /// the other side knows nothing of it.
     #[derive(Copy)]
@@ -128,6 +142,8 @@ pub enum Record {
     LeaseOpened(LeaseOpened),
     /// Buyer: a request is about to be sent.
     RequestMade(RequestMade),
+    /// Buyer: whose key asked for a request.
+    RequestFor(RequestFor),
     /// Buyer: a request was not taken.
     RequestDropped(RequestDropped),
     /// Worker: a request is about to run.
@@ -199,6 +215,7 @@ mod number {
     pub(super) const REPAIRED: u8 = 9;
     pub(super) const REPUTATION: u8 = 10;
     pub(super) const PEERS: u8 = 11;
+    pub(super) const REQUEST_FOR: u8 = 12;
 }
 
 fn pair<T: Wire>(writer: &mut Writer, number: u8, body: &T) {
@@ -219,6 +236,7 @@ impl Wire for Record {
         match self {
             Self::LeaseOpened(body) => pair(writer, number::LEASE_OPENED, body),
             Self::RequestMade(body) => pair(writer, number::REQUEST_MADE, body),
+            Self::RequestFor(body) => pair(writer, number::REQUEST_FOR, body),
             Self::RequestDropped(body) => pair(writer, number::REQUEST_DROPPED, body),
             Self::LeaseUsed(body) => pair(writer, number::LEASE_USED, body),
             Self::Receipt(body) => pair(writer, number::RECEIPT, body),
@@ -246,6 +264,7 @@ impl Wire for Record {
         Ok(match u8::decode(reader)? {
             number::LEASE_OPENED => Self::LeaseOpened(Wire::decode(reader)?),
             number::REQUEST_MADE => Self::RequestMade(Wire::decode(reader)?),
+            number::REQUEST_FOR => Self::RequestFor(Wire::decode(reader)?),
             number::REQUEST_DROPPED => Self::RequestDropped(Wire::decode(reader)?),
             number::LEASE_USED => Self::LeaseUsed(Wire::decode(reader)?),
             number::RECEIPT => Self::Receipt(Wire::decode(reader)?),

@@ -11,12 +11,15 @@ use infernet_protocol::{LeaseId, Network, RequestId, UnixMillis, Verified};
 
 use super::index::Found;
 use super::record::{RequestMade, Side, Unreceipted};
+use crate::spending::{CallerId, Spent};
 
 /// Everything that outlived the process.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
     /// Leases that are not over, or not settled.
     pub leases: Vec<OpenLease>,
+    /// What this node spent as a buyer in the last day.
+    pub spent: Vec<Spent>,
     /// Sequence of the last ad; the next is larger.
     pub ad_sequence: u64,
     /// The last reputation snapshot.
@@ -76,6 +79,8 @@ pub struct OpenLease {
     pub free: BTreeSet<RequestId>,
     /// Buyer: requests that were sent, and may cost something.
     pub made: BTreeMap<RequestId, RequestMade>,
+    /// Buyer: whose key asked for a request.
+    pub callers: BTreeMap<RequestId, CallerId>,
     /// Buyer: what lost providers had delivered, without those that were receipted since.
     pub unreceipted: BTreeMap<RequestId, Unreceipted>,
 }
@@ -149,6 +154,10 @@ pub(super) fn open_lease(found: &Found, network: &Network) -> Result<OpenLease, 
             .iter()
             .filter(|(_, cell)| !cell.dropped)
             .filter_map(|(id, cell)| Some((*id, cell.made?)))
+            .collect(),
+        callers: requests
+            .iter()
+            .filter_map(|(id, cell)| Some((*id, CallerId(cell.caller?))))
             .collect(),
         unreceipted: requests
             .iter()

@@ -30,9 +30,11 @@ pub(super) enum Tree {
     Pending,
     /// Place in the journal -> the request that ended there.
     Timeline,
+    /// Time, request -> what it cost this node as a buyer, for a while.
+    Spent,
 }
 
-const TREES: [(Tree, &str); 7] = [
+const TREES: [(Tree, &str); 8] = [
     (Tree::Meta, "meta"),
     (Tree::Leases, "leases"),
     (Tree::Open, "open"),
@@ -40,6 +42,7 @@ const TREES: [(Tree, &str); 7] = [
     (Tree::Requests, "requests"),
     (Tree::Pending, "pending"),
     (Tree::Timeline, "timeline"),
+    (Tree::Spent, "spent"),
 ];
 
 /// The index could not be read or written. It holds nothing that the journal does not, so it can be made again.

@@ -155,7 +155,7 @@ pub struct Running {
 impl Running {
     pub async fn start(fake: Fake, settings: Settings) -> Self {
         let settings = Settings {
-            listen: ([127, 0, 0, 1], 0).into(),
+            listen: (settings.listen.ip(), 0).into(),
             ..settings
         };
         let gateway = Gateway::bind(settings, Arc::new(fake.clone())).await.unwrap();

@@ -5,15 +5,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use infernet_inference::{Backend, Endpoint, Request};
-use infernet_protocol::auction::Policy;
-use infernet_protocol::{ModelId, Network, NodeId, Price};
+use infernet_protocol::{ModelId, Network, NodeId};
 use serde_json::json;
 
 use super::super::loopback::{Loopback, failed, free};
 use super::Result;
 use super::page::Page;
 use crate::cli::DemoArgs;
-use crate::gateway::Quality;
 use crate::node::Node;
 use crate::runtime::Tasks;
 
@@ -99,25 +97,13 @@ impl<'a> Stage<'a> {
         }
         let body = Bytes::from(body.to_string());
         let request = Request::read(Endpoint::ChatCompletions, &body).map_err(failed)?;
-        Ok(crate::buyer::Purchase {
-            endpoint: request.endpoint,
-            model: self.model.clone(),
+        let deadline = Instant::now() + DEADLINE;
+        Ok(crate::buyer::Purchase::new(
+            self.model.clone(),
+            &request,
             body,
-            needs: request.needs,
-            input_tokens: request.input_tokens,
-            max_output: request.max_output,
-            policy: Policy::Balanced,
-            price_cap: Price::FREE,
-            only: Vec::new(),
-            ignore: Vec::new(),
-            quantisations: Vec::new(),
-            quality: Quality::default(),
-            public: true,
-            may_continue: true,
-            continuation: None,
-            weights: None,
-            deadline: Instant::now() + DEADLINE,
-        })
+            deadline,
+        ))
     }
 }
 
