@@ -55,6 +55,7 @@ pub(crate) async fn watch_engines(node: Arc<Node>) {
     loop {
         tokio::time::sleep(REFRESH).await;
         node.engines.refresh().await;
+        node.own.refresh().await;
         node.slots_changed();
     }
 }

@@ -17,6 +17,7 @@ pub use keys::{KEYS, Key, PRICE_CAP_KEYS, PRICE_KEYS};
 pub use layers::{Environment, Origin, Overrides, Raw, Setting};
 
 use crate::home::{Home, HomeError};
+use crate::routing::Names;
 use crate::spending::Limits;
 
 /// Why the configuration cannot be used. Each names the place to mend.
@@ -229,6 +230,25 @@ pub struct Consumer {
     pub public: bool,
     /// Whether another provider may go on where one breaks off.
     pub failover: bool,
+    /// Whether this node's own engines are asked before the network.
+    pub local_first: bool,
+    /// Names for models.
+    pub names: Names,
+    /// Services outside that are asked where the network cannot answer.
+    pub fallbacks: Vec<Fallback>,
+}
+
+/// A service outside the network; it has a key, or it is not there.
+#[derive(Clone, Debug)]
+pub struct Fallback {
+    /// What it is called.
+    pub name: &'static str,
+    /// Base URL.
+    pub url: String,
+    /// Sent as a bearer token.
+    pub api_key: Secret,
+    /// The model that it is asked for; `None` is the one that was wanted.
+    pub model: Option<String>,
 }
 
 /// The HTTP edge for local programs.
@@ -317,6 +337,9 @@ pub fn load(home: &Home, environment: &Environment, flags: &Overrides) -> Result
             },
             public: values.parse("consumer.public")?,
             failover: values.parse("consumer.failover")?,
+            local_first: values.parse("consumer.local_first")?,
+            names: values.names("consumer.names")?,
+            fallbacks: values.fallbacks()?,
         },
         gateway: values.gateway()?,
         metrics: values.address("metrics.listen")?,
@@ -422,6 +445,27 @@ impl Values<'_> {
     fn secret(&self, key: &str) -> Option<Secret> {
         let text = self.setting(key).raw.text();
         (!text.is_empty()).then(|| Secret::new(text))
+    }
+
+    fn names(&self, key: &str) -> Result<Names, ConfigError> {
+        Names::parse(&self.list(key)).map_err(|why| Self::wrong(self.setting(key), why))
+    }
+
+    fn fallbacks(&self) -> Result<Vec<Fallback>, ConfigError> {
+        let mut fallbacks = Vec::new();
+        for service in keys::FALLBACKS {
+            let Some(api_key) = self.secret(service.api_key) else {
+                continue;
+            };
+            let url = self.setting(service.url);
+            fallbacks.push(Fallback {
+                name: service.name,
+                url: base_url(url.raw.text(), 443).map_err(|why| Self::wrong(url, why))?,
+                api_key,
+                model: self.optional(service.model)?,
+            });
+        }
+        Ok(fallbacks)
     }
 
     fn engines(&self) -> Result<Engines, ConfigError> {

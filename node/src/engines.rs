@@ -1,5 +1,7 @@
 //! What this node serves: its backends, the models they have now, and how fast they turned out to be.
 
+mod sources;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -9,7 +11,10 @@ use infernet_protocol::codec::Text;
 use infernet_protocol::receipt::{Status, Step};
 use infernet_protocol::{Digest, Millis, ModelId, Price};
 use tokio::sync::watch;
-use tracing::{debug, info};
+use tracing::info;
+
+pub use sources::Sources;
+use sources::Watched;
 
 /// Context of a model that does not say: what the smallest models in use have.
 const CONTEXT_UNKNOWN: u32 = 2_048;
@@ -74,7 +79,7 @@ pub(crate) struct Measured {
 /// All that this node serves.
 #[derive(Debug)]
 pub(crate) struct Engines {
-    backends: Vec<Arc<dyn Backend>>,
+    watched: Watched,
     price: Price,
     served: RwLock<BTreeMap<ModelId, Served>>,
     measured: RwLock<Measured>,
@@ -82,9 +87,9 @@ pub(crate) struct Engines {
 }
 
 impl Engines {
-    pub(crate) fn new(backends: Vec<Arc<dyn Backend>>, price: Price) -> Self {
+    pub(crate) fn new(sources: Sources, price: Price) -> Self {
         Self {
-            backends,
+            watched: Watched::new(sources),
             price,
             served: RwLock::default(),
             measured: RwLock::default(),
@@ -92,21 +97,21 @@ impl Engines {
         }
     }
 
-    /// Asks every backend for its models. An engine that does not answer serves nothing until it does.
+    /// Whether there is nowhere to look for an engine.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.watched.is_empty()
+    }
+
+    /// Asks every engine for its models. One that does not answer serves nothing until it does.
     pub(crate) async fn refresh(&self) {
         let mut found = BTreeMap::new();
-        for backend in &self.backends {
-            match backend.models().await {
-                Ok(models) => {
-                    for model in models {
-                        let served = Served {
-                            model,
-                            backend: backend.clone(),
-                        };
-                        found.entry(served.model.id.clone()).or_insert(served);
-                    }
-                }
-                Err(error) => debug!(backend = backend.name(), %error, "engine does not answer"),
+        for (backend, models) in self.watched.look().await {
+            for model in models {
+                let served = Served {
+                    model,
+                    backend: backend.clone(),
+                };
+                found.entry(served.model.id.clone()).or_insert(served);
             }
         }
         let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
@@ -132,6 +137,12 @@ impl Engines {
             .unwrap_or_else(PoisonError::into_inner)
             .get(id)
             .cloned()
+    }
+
+    /// All models.
+    pub(crate) fn served(&self) -> Vec<Model> {
+        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        served.values().map(|served| served.model.clone()).collect()
     }
 
     /// Entries of an ad.

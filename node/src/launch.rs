@@ -4,16 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use infernet_inference::backend::Backend;
-use infernet_inference::detect::{self, Candidate};
+use infernet_inference::detect::Candidate;
 use infernet_inference::{BackendKind, OpenAiBackend};
 use infernet_swarm::Multiaddr;
 use serde_json::{Value, json};
-use tracing::{info, warn};
 
 use crate::config::{self, Config, Role};
+use crate::engines::Sources;
 use crate::gateway::{self, Gateway};
 use crate::home::LockedHome;
 use crate::node::{Node, Selling, Settings, StartError};
+use crate::routing::{Outside, Router};
 use crate::runtime::Tasks;
 use crate::service::Service;
 use crate::store::{Store, StoreError};
@@ -67,6 +68,14 @@ pub enum LaunchError {
     /// A role that sells, and nothing to sell.
     #[error("there is no engine to sell: start one (Ollama, vLLM, llama.cpp, ...) or take `--backend embedded`")]
     NothingToSell,
+    /// A service outside.
+    #[error("`fallback.{name}_*` cannot be used: {why}")]
+    Fallback {
+        /// Which.
+        name: &'static str,
+        /// Why not.
+        why: String,
+    },
     /// The embedded engine.
     #[error("the embedded engine does not start: {0}")]
     Embedded(String),
@@ -103,8 +112,8 @@ impl Launched {
 /// Launches a node under `tasks`; what it needs was locked before.
 pub async fn launch(home: &LockedHome, config: &Config, tasks: &Tasks) -> Result<Launched, LaunchError> {
     let identity = identity::load_or_create(home)?;
-    let backends = backends(config).await?;
-    let selling = selling(config, backends)?;
+    let (sold, own) = shared_out(config).await?;
+    let selling = selling(config, sold)?;
     let (store, recovered) = Store::open(home, &config.network)?;
     let settings = Settings {
         identity,
@@ -117,6 +126,7 @@ pub async fn launch(home: &LockedHome, config: &Config, tasks: &Tasks) -> Result
         advertise: config.p2p.advertise,
         selling,
         budget: config.consumer.budget,
+        own,
         wallets: Vec::new(),
     };
     let node = Node::start(settings, store, recovered, tasks.clone()).await?;
@@ -163,10 +173,30 @@ async fn serve(
         listen,
         ..gateway::Settings::default()
     };
-    let gateway = Gateway::bind(settings, Arc::new(service)).await?;
+    let router = Router::new(node.clone(), service)
+        .names(config.consumer.names.clone())
+        .local_first(config.consumer.local_first)
+        .outside(outside(config)?);
+    let gateway = Gateway::bind(settings, Arc::new(router)).await?;
     let url = gateway.url();
     tasks.spawn("gateway", gateway.serve(tasks.clone()));
     Ok(url)
+}
+
+fn outside(config: &Config) -> Result<Vec<Outside>, LaunchError> {
+    let opened = config.consumer.fallbacks.iter().map(|fallback| {
+        let backend = OpenAiBackend::new(BackendKind::OpenAi, &fallback.url, Some(fallback.api_key.expose()));
+        let backend = backend.map_err(|error| LaunchError::Fallback {
+            name: fallback.name,
+            why: error.to_string(),
+        })?;
+        Ok(Outside {
+            name: fallback.name,
+            backend: Arc::new(backend),
+            model: fallback.model.clone(),
+        })
+    });
+    opened.collect()
 }
 
 fn listen(config: &Config) -> Result<Vec<Multiaddr>, LaunchError> {
@@ -189,19 +219,19 @@ fn multiaddrs(texts: &[String]) -> Result<Vec<Multiaddr>, LaunchError> {
         .collect()
 }
 
-/// What the node sells: nothing as a consumer, and nothing by default where no engine answers.
-fn selling(config: &Config, backends: Vec<Arc<dyn Backend>>) -> Result<Option<Selling>, LaunchError> {
+/// What the node sells: nothing as a consumer, and nothing by default until an engine answers.
+fn selling(config: &Config, engines: Sources) -> Result<Option<Selling>, LaunchError> {
     let sells = match config.role {
         Role::Consumer => false,
-        Role::Auto => !backends.is_empty(),
-        Role::Provider | Role::Both if backends.is_empty() => return Err(LaunchError::NothingToSell),
+        Role::Auto => !engines.is_empty(),
+        Role::Provider | Role::Both if engines.is_empty() => return Err(LaunchError::NothingToSell),
         Role::Provider | Role::Both => true,
     };
     let provider = &config.provider;
     let slots = provider.slots.map(|slots| u16::try_from(slots).unwrap_or(u16::MAX));
     Ok(sells.then(|| Selling {
         slots: slots.or((provider.backend == config::Backend::Embedded).then_some(EMBEDDED_SLOTS)),
-        backends,
+        engines,
         price: provider.price,
         stranger_slots: u16::try_from(provider.stranger_slots).unwrap_or(u16::MAX),
         public: provider.public,
@@ -209,31 +239,40 @@ fn selling(config: &Config, backends: Vec<Arc<dyn Backend>>) -> Result<Option<Se
     }))
 }
 
-async fn backends(config: &Config) -> Result<Vec<Arc<dyn Backend>>, LaunchError> {
-    match config.provider.backend {
-        _ if config.role == Role::Consumer => Ok(Vec::new()),
-        config::Backend::None => Ok(Vec::new()),
-        config::Backend::Embedded => Ok(vec![embedded(config).await?]),
-        config::Backend::Auto => Ok(found(config).await),
-        named => Ok(vec![server(config, named)?]),
-    }
+/// The engines that the configuration chooses.
+async fn engines(config: &Config) -> Result<Sources, LaunchError> {
+    let named = |backend| Sources {
+        backends: vec![backend],
+        ..Sources::default()
+    };
+    Ok(match config.provider.backend {
+        config::Backend::None => Sources::default(),
+        config::Backend::Embedded => named(embedded(config).await?),
+        config::Backend::Auto => Sources {
+            candidates: config.engines.hosts.iter().map(candidate).collect(),
+            ..Sources::default()
+        },
+        server => named(self::server(config, server)?),
+    })
 }
 
-/// Every server that answers at its usual address, or at the one that was named.
-async fn found(config: &Config) -> Vec<Arc<dyn Backend>> {
-    let candidates = config.engines.hosts.iter().map(candidate).collect();
-    let (detected, silent) = detect::probe_all(candidates).await;
-    for (candidate, error) in silent {
-        warn!(engine = candidate.kind.as_str(), %error, "the engine that was named does not answer");
+/// What is sold, and what is for this node's own consumers alone.
+async fn shared_out(config: &Config) -> Result<(Sources, Sources), LaunchError> {
+    let local = config.consumer.local_first;
+    if config.role == Role::Consumer {
+        let own = if local {
+            engines(config).await?
+        } else {
+            Sources::default()
+        };
+        return Ok((Sources::default(), own));
     }
-    for found in &detected {
-        info!(
-            engine = found.kind.as_str(),
-            models = found.models.len(),
-            "engine found"
-        );
+    let mut own = Sources::default();
+    // A model file is sold only where the embedded engine was asked for by name.
+    if local && config.provider.backend == config::Backend::Auto && config.provider.model.is_some() {
+        own.backends.push(embedded(config).await?);
     }
-    detected.into_iter().map(|found| found.backend).collect()
+    Ok((engines(config).await?, own))
 }
 
 fn candidate(engine: &config::Engine) -> Candidate {

@@ -43,10 +43,12 @@ pub mod node;
 pub mod out;
 mod provider;
 mod recovery;
+pub mod routing;
 pub mod runtime;
 pub mod service;
 pub mod spending;
 pub mod store;
 mod worker;
 
+pub use engines::Sources;
 pub use leases::Unplaced;

@@ -387,9 +387,18 @@ impl Market {
 
     /// Waits until so many providers of a model are known.
     pub(crate) async fn until_served(&self, model: &ModelId, providers: usize) {
+        self.until(|serving| serving >= providers, model).await;
+    }
+
+    /// Waits until no provider of a model is known.
+    pub(crate) async fn until_withdrawn(&self, model: &ModelId) {
+        self.until(|serving| serving == 0, model).await;
+    }
+
+    async fn until(&self, enough: impl Fn(usize) -> bool, model: &ModelId) {
         loop {
             let learned = self.learned.notified();
-            if self.state().registry.serving(model, clock::wall()).count() >= providers {
+            if enough(self.state().registry.serving(model, clock::wall()).count()) {
                 return;
             }
             learned.await;

@@ -1,10 +1,10 @@
 //! A node: its parts, put together once, and the tasks that move them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use infernet_inference::Backend;
+use infernet_inference::backend::Model;
 use infernet_protocol::auction::{Payee, Payer};
 use infernet_protocol::capability::{ADDRESSES, Address, CapabilityAd, Rail};
 use infernet_protocol::codec::{List, Text};
@@ -20,7 +20,7 @@ use tracing::info;
 
 use crate::buyer::consumer::{self, Answer};
 use crate::buyer::{self, Purchase};
-use crate::engines::Engines;
+use crate::engines::{Engines, Served, Sources};
 use crate::happenings::{Happening, Happenings};
 use crate::leases::Leases;
 use crate::market::Market;
@@ -41,7 +41,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Selling {
     /// Engines, in the order of preference.
-    pub backends: Vec<Arc<dyn Backend>>,
+    pub engines: Sources,
     /// What it asks.
     pub price: Price,
     /// Requests at once; `None` for what the engines say.
@@ -77,6 +77,8 @@ pub struct Settings {
     pub selling: Option<Selling>,
     /// The most that its consumers may spend.
     pub budget: Limits,
+    /// Engines that answer this node's own consumers and nobody else.
+    pub own: Sources,
     /// What its consumers pay from; without any they take only what is free.
     pub wallets: Vec<Payer>,
 }
@@ -104,6 +106,7 @@ pub struct Node {
     pub(crate) provider: Provider,
     pub(crate) leases: Leases,
     pub(crate) engines: Engines,
+    pub(crate) own: Engines,
     pub(crate) happenings: Happenings,
     pub(crate) tags: Vec<String>,
     pub(crate) last_sequence: u64,
@@ -112,6 +115,19 @@ pub struct Node {
     pub(crate) rails: Vec<Rail>,
     /// Requests of this node's own consumers that are under way.
     buying: Arc<AtomicUsize>,
+    /// Slots of its engines that its own consumers use.
+    lent: AtomicU16,
+}
+
+/// A slot of this node's engines in its own consumers' hands.
+#[derive(Debug)]
+pub(crate) struct Lent(Arc<Node>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.lent.fetch_sub(1, Ordering::Relaxed);
+        self.0.slots_changed();
+    }
 }
 
 /// Counts a request while it is under way.
@@ -139,9 +155,9 @@ impl Node {
         let worker = worker_config(selling.as_ref());
         let mut worker = worker::Worker::new(identity.clone(), network.clone(), worker);
         let bought = recovery::restore(&recovered, &mut worker);
-        let (backends, price) = selling
+        let (sources, price) = selling
             .as_ref()
-            .map_or_else(Default::default, |s| (s.backends.clone(), s.price));
+            .map_or_else(Default::default, |s| (s.engines.clone(), s.price));
         let addresses = if settings.advertise {
             swarm.dialable_addrs().await?
         } else {
@@ -157,7 +173,8 @@ impl Node {
             .paying_from(settings.wallets.clone()),
             provider: Provider::new(network.clone(), store.clone(), happenings.clone(), worker),
             leases: Leases::new(store.clone(), bought, recovery::spending(&recovered, settings.budget)),
-            engines: Engines::new(backends, price),
+            engines: Engines::new(sources, price),
+            own: Engines::new(settings.own.clone(), Price::FREE),
             tags: vec!["c0mpute:role:infernet".to_owned(), "c0mpute:class:A".to_owned()],
             last_sequence: recovered.ad_sequence,
             addresses: advertised(&addresses, &settings.external),
@@ -170,6 +187,7 @@ impl Node {
             network: settings.network,
             tasks,
             buying: Arc::default(),
+            lent: AtomicU16::new(0),
             swarm,
             store,
             happenings,
@@ -181,6 +199,11 @@ impl Node {
             node.engines.refresh().await;
             node.slots_changed();
             node.tasks.spawn("ads", ads::publish(node.clone()));
+        }
+        if !node.own.is_empty() {
+            node.own.refresh().await;
+        }
+        if selling.is_some() || !node.own.is_empty() {
             node.tasks
                 .spawn_until_cancelled("engines", ads::watch_engines(node.clone()));
         }
@@ -220,6 +243,11 @@ impl Node {
     /// Waits until so many providers of a model are known.
     pub async fn until_served(&self, model: &ModelId, providers: usize) {
         self.market.until_served(model, providers).await;
+    }
+
+    /// Waits until nobody is known to serve a model.
+    pub async fn until_withdrawn(&self, model: &ModelId) {
+        self.market.until_withdrawn(model).await;
     }
 
     /// How another node stands here.
@@ -301,7 +329,32 @@ impl Node {
     }
 
     pub(crate) fn slots_changed(&self) {
-        self.provider.set_slots(self.slots());
+        let lent = self.lent.load(Ordering::Relaxed);
+        self.provider.set_slots(self.slots().saturating_sub(lent));
+    }
+
+    /// An engine of this node that has a model, and a slot of it where it is shared with buyers; `None` where there is
+    /// none or all slots are taken.
+    pub(crate) fn engine_of_our_own(self: &Arc<Self>, model: &ModelId) -> Option<(Served, Option<Lent>)> {
+        if let Some(served) = self.own.find(model) {
+            return Some((served, None));
+        }
+        let served = self.engines.find(model)?;
+        let running = self.provider.load().running;
+        let slots = self.slots();
+        let taken = self.lent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |lent| {
+            (lent.saturating_add(running) < slots).then_some(lent + 1)
+        });
+        taken.ok()?;
+        self.slots_changed();
+        Some((served, Some(Lent(self.clone()))))
+    }
+
+    /// Models that this node's own engines serve.
+    pub(crate) fn models_of_our_own(&self) -> Vec<Model> {
+        let mut models = self.own.served();
+        models.extend(self.engines.served());
+        models
     }
 
     /// Learns from a receipt of our own how fast our engines are.

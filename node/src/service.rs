@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
+use infernet_inference::backend::Model;
 use infernet_inference::{ContentType, Counted, Usage};
 use infernet_protocol::auction::Policy;
 use infernet_protocol::capability::ModelAd;
@@ -13,12 +14,12 @@ use infernet_protocol::{ModelId, NodeId, Price};
 
 use crate::buyer::consumer::{self, Answer, Said};
 use crate::buyer::{BuyError, Failure, Purchase, told};
-use crate::gateway::{InferError, Inference, InferenceRequest, Part, Reply, ServedModel, Source, Summary};
+use crate::gateway::{InferError, Inference, InferenceRequest, Part, Preferences, Reply, ServedModel, Source, Summary};
 use crate::leases::Unplaced;
 use crate::node::Node;
 
 /// When a consumer that found nobody free may try again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// This node as the gateway sees it.
 #[derive(Debug)]
@@ -55,6 +56,11 @@ impl Service {
         Self { public, ..self }
     }
 
+    /// The most that a request pays: it may lower what its user set, and never raise it.
+    pub(crate) fn price_cap(&self, preferences: &Preferences) -> Price {
+        preferences.max_price.unwrap_or(self.price_cap).at_most(&self.price_cap)
+    }
+
     fn purchase(&self, request: InferenceRequest) -> Purchase {
         let InferenceRequest {
             model,
@@ -64,16 +70,15 @@ impl Service {
             caller,
             deadline,
         } = request;
+        let price_cap = self.price_cap(&preferences);
         let mut only = preferences.only;
         if preferences.fallbacks_refused && only.is_empty() {
             only.clone_from(&preferences.order);
         }
-        let max_price = preferences.max_price.unwrap_or(self.price_cap);
         Purchase {
             caller,
             policy: preferences.policy.unwrap_or(self.policy),
-            // A request may lower what its user set, and never raise it.
-            price_cap: max_price.at_most(&self.price_cap),
+            price_cap,
             only,
             ignore: preferences.ignore,
             quantisations: preferences.quantisations,
@@ -106,8 +111,7 @@ impl Inference for Service {
             let mut first = request.clone();
             first.preferences.only = vec![provider];
             match self.infer_once(first).await {
-                Err(InferError::NobodyServes { .. } | InferError::TooDear { .. } | InferError::Unfit { .. })
-                | Err(InferError::NobodyFree { .. } | InferError::Failed { delivered: false, .. }) => {}
+                Err(error) if error.is_anothers_chance() => {}
                 answered => return answered,
             }
         }
@@ -117,6 +121,7 @@ impl Inference for Service {
 
 impl Service {
     async fn infer_once(&self, request: InferenceRequest) -> Result<Reply, InferError> {
+        let model = request.model.clone();
         let needs = request.request.needs.names().collect::<Vec<_>>().join(", ");
         let Answer { head, said } = self.node.buy(self.purchase(request));
         let (head, chosen) = match head.await {
@@ -138,6 +143,7 @@ impl Service {
             job: Some(chosen.lease.job),
             request: chosen.request,
             provider: Some(chosen.provider.peer_id()),
+            model,
             source: Source::Network,
             price: chosen.price,
             status: head.status,
@@ -161,6 +167,21 @@ pub fn served(node: &Node) -> Vec<ServedModel> {
         }
     }
     models.into_values().collect()
+}
+
+/// A model of this node's own engines, which nobody else offers.
+pub(crate) fn served_here(model: Model) -> ServedModel {
+    ServedModel {
+        id: model.id,
+        providers: 0,
+        context: model.context,
+        max_output: model.max_output,
+        features: model.features,
+        quantisations: model.quantisation.into_iter().collect(),
+        price: Price::FREE,
+        ttft_ms: None,
+        tokens_per_second: None,
+    }
 }
 
 fn unserved(entry: &ModelAd) -> ServedModel {

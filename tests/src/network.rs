@@ -7,6 +7,7 @@ use bytes::Bytes;
 use infernet_inference::backend::Backend;
 use infernet_inference::scripted::{Script, ScriptedBackend};
 use infernet_inference::{Endpoint, Request};
+use infernet_node::Sources;
 use infernet_node::buyer::consumer::{Answer, Said, Summary};
 use infernet_node::buyer::{BuyError, Purchase};
 use infernet_node::node::{Node, Selling, Settings};
@@ -44,6 +45,7 @@ pub fn settings(number: u8, bootstrap: &[Multiaddr]) -> Settings {
         advertise: true,
         selling: None,
         budget: Limits::default(),
+        own: Sources::default(),
         wallets: Vec::new(),
     }
 }
@@ -76,7 +78,10 @@ pub async fn provider(number: u8, bootstrap: &[Multiaddr], script: Script) -> Pe
 #[must_use]
 pub fn selling(backend: Arc<dyn Backend>) -> Selling {
     Selling {
-        backends: vec![backend],
+        engines: Sources {
+            backends: vec![backend],
+            ..Sources::default()
+        },
         price: Price::FREE,
         slots: None,
         stranger_slots: 4,

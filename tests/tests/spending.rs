@@ -41,8 +41,10 @@ async fn seller(number: u8, at: &[Multiaddr]) -> Arc<Node> {
 }
 
 async fn begin(home: &Home, settings: Settings) -> Arc<Node> {
-    let (store, recovered) = Store::open(&home.lock().unwrap(), &settings.network).unwrap();
-    Node::start(settings, store, recovered, Tasks::new()).await.unwrap()
+    let (store, recovered) = Store::open(&home.lock().expect("a home of our own"), &settings.network).expect("a store");
+    Node::start(settings, store, recovered, Tasks::new())
+        .await
+        .expect("a node")
 }
 
 fn purchase(caller: Option<Caller>) -> Purchase {

@@ -7,6 +7,7 @@ use infernet_protocol::{Network, NodeId, Price};
 use infernet_swarm::Multiaddr;
 
 use super::Result;
+use crate::engines::Sources;
 use crate::home::Home;
 use crate::identity;
 use crate::node::{Node, Selling, Settings};
@@ -66,6 +67,7 @@ impl<'a> Loopback<'a> {
             advertise: true,
             selling,
             budget: Limits::default(),
+            own: Sources::default(),
             wallets: Vec::new(),
         };
         Node::start(settings, store, recovered, self.tasks.clone())
@@ -77,7 +79,10 @@ impl<'a> Loopback<'a> {
 /// A provider's offer: one engine, free, all of its slots for whoever comes.
 pub(super) fn free(backend: Arc<dyn Backend>, slots: u16) -> Selling {
     Selling {
-        backends: vec![backend],
+        engines: Sources {
+            backends: vec![backend],
+            ..Sources::default()
+        },
         price: Price::FREE,
         slots: Some(slots),
         stranger_slots: slots,

@@ -91,6 +91,30 @@ pub(super) const BUDGET_KEYS: [&str; 3] = [
     "consumer.budget_day_microusd",
 ];
 
+/// A service outside that answers where the network cannot.
+pub(super) struct FallbackKeys {
+    pub(super) name: &'static str,
+    pub(super) api_key: &'static str,
+    pub(super) url: &'static str,
+    pub(super) model: &'static str,
+}
+
+/// In the order in which they are asked.
+pub(super) const FALLBACKS: [FallbackKeys; 2] = [
+    FallbackKeys {
+        name: "nim",
+        api_key: "fallback.nim_api_key",
+        url: "fallback.nim_url",
+        model: "fallback.nim_model",
+    },
+    FallbackKeys {
+        name: "openai",
+        api_key: "fallback.openai_api_key",
+        url: "fallback.openai_url",
+        model: "fallback.openai_model",
+    },
+];
+
 /// Where one kind of engine is looked for.
 pub(super) struct EngineKeys {
     pub(super) kind: Backend,
@@ -167,7 +191,49 @@ pub const KEYS: &[Key] = &[
         "true",
         "let another provider go on where one breaks off",
     ),
+    Key::new(
+        "consumer.local_first",
+        "false",
+        "ask this node's own engines before the network",
+    ),
     Key::new("consumer.public", "true", "let everybody see from whom this node buys"),
+    Key::new(
+        "consumer.names",
+        "",
+        "names for models, each with the models to try: `work = qwen2.5:7b > llama3.2`",
+    )
+    .many(),
+    Key::new(
+        "fallback.nim_api_key",
+        "",
+        "key of NVIDIA NIM, asked where the network cannot",
+    )
+    .secret()
+    .or(&["NVIDIA_NIM_API_KEY"]),
+    Key::new(
+        "fallback.nim_url",
+        "https://integrate.api.nvidia.com/v1",
+        "where NIM answers",
+    )
+    .or(&["NVIDIA_NIM_API_URL"]),
+    Key::new(
+        "fallback.nim_model",
+        "",
+        "model it is asked for; default the one wanted",
+    )
+    .or(&["NVIDIA_NIM_DEFAULT_MODEL"]),
+    Key::new(
+        "fallback.openai_api_key",
+        "",
+        "key of another service with OpenAI's API, asked where the network cannot",
+    )
+    .secret(),
+    Key::new("fallback.openai_url", "https://api.openai.com/v1", "where it answers"),
+    Key::new(
+        "fallback.openai_model",
+        "",
+        "model it is asked for; default the one wanted",
+    ),
     Key::new("gateway.listen", "127.0.0.1:46338", "address of the local API, or off").or(&["INFERNET_GATEWAY"]),
     Key::new("gateway.api_key", "", "key that callers of the local API must send").secret(),
     Key::new("gateway.allowed_hosts", "", "further host names of the local API").many(),

@@ -111,6 +111,7 @@ fn told(reply: &Reply) -> HeaderMap {
     if let Some(provider) = &reply.provider {
         tell("x-infernet-provider", provider.clone());
     }
+    tell("x-infernet-model", reply.model.to_string());
     tell("x-infernet-source", reply.source.to_string());
     tell("x-infernet-price", price(&reply.price));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));

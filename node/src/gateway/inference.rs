@@ -106,6 +106,8 @@ pub struct Reply {
     pub request: RequestId,
     /// PeerId of the provider that began to answer.
     pub provider: Option<String>,
+    /// The model that answers: another than was asked for where the name stands for several.
+    pub model: ModelId,
     /// Who answers.
     pub source: Source,
     /// The agreed price.
@@ -245,6 +247,24 @@ pub enum InferError {
     /// This node cannot do its part.
     #[error("this node cannot do its part: {0}")]
     Internal(String),
+}
+
+impl InferError {
+    /// Whether somebody else, or another model, may do what this one could not; nothing was delivered.
+    #[must_use]
+    pub fn is_anothers_chance(&self) -> bool {
+        match self {
+            Self::NobodyServes { .. }
+            | Self::TooDear { .. }
+            | Self::NoRail { .. }
+            | Self::OverBudget { .. }
+            | Self::Unfit { .. }
+            | Self::NobodyFree { .. }
+            | Self::TooManyWait { .. } => true,
+            Self::Failed { delivered, .. } => !delivered,
+            Self::Refused { .. } | Self::Deadline { .. } | Self::Internal(_) => false,
+        }
+    }
 }
 
 impl fmt::Debug for InferError {

@@ -130,6 +130,7 @@ impl Inference for Fake {
             std::future::ready(part)
         });
         Ok(Reply {
+            model: request.model,
             job: Some(JobId([1; 16])),
             request: RequestId([2; 16]),
             provider: Some(PROVIDER.into()),

@@ -7,6 +7,7 @@ mod describe;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -216,6 +217,22 @@ pub struct Detected {
     pub backend: Arc<dyn Backend>,
     /// What it serves.
     pub models: Vec<Model>,
+}
+
+/// How long an address may take to accept a connection before nobody listens there.
+const LISTENS_WITHIN: Duration = Duration::from_secs(2);
+
+/// Whether anything accepts connections at a candidate's address: a cheap question, which can be asked every few seconds.
+pub async fn listens(candidate: &Candidate) -> bool {
+    let Ok(url) = reqwest::Url::parse(&candidate.address) else {
+        return false;
+    };
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        return false;
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let connecting = tokio::net::TcpStream::connect((host, port));
+    matches!(tokio::time::timeout(LISTENS_WITHIN, connecting).await, Ok(Ok(_)))
 }
 
 /// Asks a candidate what it is and what it serves.

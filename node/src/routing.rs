@@ -1,0 +1,214 @@
+//! Where a request goes: which model its name stands for, and who is asked for it in which order.
+//!
+//! ```text
+//!   name ── names ──> models to try, in turn
+//!                        |
+//!                        +-- an engine of this node, where its user wants that first     direct
+//!                        +-- the network                                                 service
+//!                        +-- services outside, where the user has set a key              direct
+//! ```
+//!
+//! The next one is asked only where nothing was delivered and the failure is not the request's own. `allow_fallbacks:
+//! false` keeps a request to its first model and to the network.
+
+mod direct;
+mod names;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use infernet_inference::json::{self, Edit, Object};
+use infernet_inference::{Backend, allow};
+use infernet_protocol::ModelId;
+use tracing::info;
+
+use crate::gateway::{InferError, Inference, InferenceRequest, Reply, ServedModel, Source};
+use crate::node::Node;
+use crate::service::{self, Service};
+use direct::Asked;
+use names::Asks;
+
+pub use names::Names;
+
+/// A service outside the network that the user has a key for.
+#[derive(Clone, Debug)]
+pub struct Outside {
+    /// What badges call it.
+    pub name: &'static str,
+    /// It.
+    pub backend: Arc<dyn Backend>,
+    /// The model that it is asked for; `None` asks for the one that was wanted.
+    pub model: Option<String>,
+}
+
+/// All that may answer, as the gateway asks for it.
+#[derive(Debug)]
+pub struct Router {
+    node: Arc<Node>,
+    network: Service,
+    names: Names,
+    local_first: bool,
+    outside: Vec<Outside>,
+}
+
+impl Router {
+    /// Asks the network and nobody else.
+    #[must_use]
+    pub fn new(node: Arc<Node>, network: Service) -> Self {
+        Self {
+            node,
+            network,
+            names: Names::default(),
+            local_first: false,
+            outside: Vec::new(),
+        }
+    }
+
+    /// With names of the user's own.
+    #[must_use]
+    pub fn names(self, names: Names) -> Self {
+        Self { names, ..self }
+    }
+
+    /// Whether this node's own engines are asked before the network.
+    #[must_use]
+    pub fn local_first(self, local_first: bool) -> Self {
+        Self { local_first, ..self }
+    }
+
+    /// With services that are asked where the network cannot answer.
+    #[must_use]
+    pub fn outside(self, outside: Vec<Outside>) -> Self {
+        Self { outside, ..self }
+    }
+
+    /// An answer of one model, from whoever gives it first.
+    async fn answer(&self, request: InferenceRequest) -> Result<Reply, InferError> {
+        if let Some(reply) = self.locally(&request).await {
+            return reply;
+        }
+        let may_leave = !request.preferences.fallbacks_refused && !request.preferences.data_collection_refused;
+        let again = (may_leave && !self.outside.is_empty()).then(|| request.clone());
+        match (self.network.infer(request).await, again) {
+            (Err(error), Some(request)) if error.is_anothers_chance() => self.outside_of(request, error).await,
+            (answered, _) => answered,
+        }
+    }
+
+    /// From an engine of this node; `None` where that is not wanted, or it cannot.
+    async fn locally(&self, request: &InferenceRequest) -> Option<Result<Reply, InferError>> {
+        let preferences = &request.preferences;
+        if !self.local_first || !preferences.only.is_empty() || preferences.fallbacks_refused {
+            return None;
+        }
+        let (served, slot) = self.node.engine_of_our_own(&request.model)?;
+        let able = served.model.features.contains(request.request.needs)
+            && allow::check(request.request.endpoint, &request.body, served.model.features).is_ok();
+        if !able {
+            return None;
+        }
+        let source = match served.backend.name() {
+            "embedded" => Source::Embedded,
+            _ => Source::Local,
+        };
+        let room = served.room(request.body.len() as u64).min(served.max_output());
+        let asked = Asked {
+            backend: served.backend,
+            model: served.model.name,
+            id: request.model.clone(),
+            max_output: request.request.max_output.is_none().then_some(room),
+            source,
+        };
+        match direct::infer(asked, request.clone(), slot).await {
+            Err(error) if error.is_anothers_chance() => {
+                info!(model = %request.model, %error, "our own engine cannot, so the network is asked");
+                None
+            }
+            answered => Some(answered),
+        }
+    }
+
+    /// From the first service outside that answers; the network's own error where none does.
+    async fn outside_of(&self, request: InferenceRequest, error: InferError) -> Result<Reply, InferError> {
+        for outside in &self.outside {
+            let model = outside.model.clone().unwrap_or_else(|| request.request.model.clone());
+            let asked = Asked {
+                backend: outside.backend.clone(),
+                id: ModelId::new(&model).unwrap_or_else(|_| request.model.clone()),
+                model,
+                max_output: None,
+                source: Source::Fallback(outside.name.to_owned()),
+            };
+            info!(model = %request.model, service = outside.name, %error, "the network cannot, so a service outside is asked");
+            match direct::infer(asked, request.clone(), ()).await {
+                Err(theirs) => info!(service = outside.name, error = %theirs, "the service outside cannot either"),
+                answered => return answered,
+            }
+        }
+        Err(error)
+    }
+
+    fn models_now(&self) -> Vec<ServedModel> {
+        let mut served = service::served(&self.node);
+        if self.local_first {
+            for model in self.node.models_of_our_own() {
+                if served.iter().all(|known| known.id != model.id) {
+                    served.push(service::served_here(model));
+                }
+            }
+        }
+        served
+    }
+}
+
+/// The same request for another model.
+fn renamed(request: &InferenceRequest, model: &ModelId) -> InferenceRequest {
+    if request.model == *model {
+        return request.clone();
+    }
+    let body = Object::read(&request.body).map(|object| {
+        let edits = [Edit::set("model", json::quoted(model.as_str()))];
+        object.edited(&edits).into()
+    });
+    let mut request = InferenceRequest {
+        model: model.clone(),
+        body: body.unwrap_or_else(|_| request.body.clone()),
+        ..request.clone()
+    };
+    request.request.model = model.to_string();
+    request
+}
+
+#[async_trait]
+impl Inference for Router {
+    async fn models(&self) -> Vec<ServedModel> {
+        self.models_now()
+    }
+
+    async fn infer(&self, request: InferenceRequest) -> Result<Reply, InferError> {
+        // In the steady state a name is a model's own.
+        if !self.names.knows(&request.model) {
+            return self.answer(request).await;
+        }
+        let asks = Asks {
+            needs: request.request.needs,
+            input_tokens: request.request.input_tokens,
+            price_cap: self.network.price_cap(&request.preferences),
+        };
+        let mut chain = self.names.chain(&request.model, &asks, &self.models_now());
+        if request.preferences.fallbacks_refused {
+            chain.truncate(1);
+        }
+        let last = chain.pop();
+        for model in &chain {
+            match self.answer(renamed(&request, model)).await {
+                Err(error) if error.is_anothers_chance() => {
+                    info!(%model, %error, "going on with the next model of the name");
+                }
+                answered => return answered,
+            }
+        }
+        let last = last.unwrap_or_else(|| request.model.clone());
+        self.answer(renamed(&request, &last)).await
+    }
+}

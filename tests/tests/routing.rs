@@ -1,0 +1,257 @@
+//! Ring `network`: names, this node's own engines, services outside, and engines that come and go.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::routing::get;
+use axum::{Json, Router as Http};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use infernet_inference::detect::{BackendKind, Candidate};
+use infernet_inference::scripted::{Fault, Script, ScriptedBackend};
+use infernet_inference::{Endpoint, Request};
+use infernet_node::Sources;
+use infernet_node::gateway::{InferError, Inference, InferenceRequest, Part, Preferences, Reply, Source};
+use infernet_node::node::{Node, Settings};
+use infernet_node::routing::{Names, Outside, Router};
+use infernet_node::service::Service;
+use infernet_protocol::auction::Policy;
+use infernet_protocol::{ModelId, Price};
+use infernet_tests::network::{PATIENCE, consumer, provider, selling, settings, start};
+
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+}
+
+fn router(node: &Arc<Node>) -> Router {
+    let service = Service::new(node.clone(), Policy::Balanced, Price::FREE);
+    Router::new(node.clone(), service)
+}
+
+fn asked(model: &str) -> InferenceRequest {
+    let body = format!(r#"{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"x"}}]}}"#);
+    InferenceRequest {
+        model: ModelId::new(model).expect("a good name"),
+        request: Request::read(Endpoint::ChatCompletions, body.as_bytes()).expect("a good request"),
+        body: Bytes::from(body),
+        preferences: Preferences::default(),
+        caller: None,
+        deadline: Instant::now() + PATIENCE,
+    }
+}
+
+/// How an answer ended, and its bytes.
+async fn whole(reply: Reply) -> (String, Result<(), InferError>) {
+    let mut body = reply.body;
+    let mut text = Vec::new();
+    while let Some(part) = body.next().await {
+        match part {
+            Ok(Part::Data(bytes)) => text.extend_from_slice(&bytes),
+            Ok(Part::End(_)) => return (String::from_utf8(text).expect("UTF-8"), Ok(())),
+            Err(error) => return (String::from_utf8(text).expect("UTF-8"), Err(error)),
+        }
+    }
+    panic!("an answer never ends silently")
+}
+
+fn engine(model: &str) -> ScriptedBackend {
+    ScriptedBackend::new(Script {
+        models: vec![model.to_owned()],
+        ..Script::default()
+    })
+}
+
+fn sources(engine: &ScriptedBackend) -> Sources {
+    Sources {
+        backends: vec![Arc::new(engine.clone())],
+        ..Sources::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_goes_to_the_first_model_that_can_be_had() {
+    in_time(async {
+        let hub = consumer(1, &[]).await;
+        let at = hub.listening().await.unwrap();
+        let one = provider(2, &at, Script::default()).await;
+        let buyer = consumer(3, &at).await;
+        buyer.until_served(&ModelId::new("scripted").unwrap(), 1).await;
+        let names = Names::parse(&["work = nowhere > scripted".to_owned()]).unwrap();
+        let router = router(&buyer).names(names);
+        let reply = router.infer(asked("work")).await.unwrap();
+        assert_eq!((reply.model.as_str(), &reply.source), ("scripted", &Source::Network));
+        whole(reply).await.1.unwrap();
+        let reply = router.infer(asked("fast")).await.unwrap();
+        assert_eq!(reply.model.as_str(), "scripted");
+        whole(reply).await.1.unwrap();
+
+        let mut strict = asked("work");
+        strict.preferences.fallbacks_refused = true;
+        let refused = router.infer(strict).await.unwrap_err();
+        assert!(matches!(refused, InferError::NobodyServes { model, .. } if model == "nowhere"));
+        assert_eq!(one.engine.unwrap().counts().started, 2);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn this_nodes_own_engine_goes_first_where_that_is_wanted_and_it_is_free() {
+    in_time(async {
+        let own = engine("scripted");
+        let hub = consumer(11, &[]).await;
+        let at = hub.listening().await.unwrap();
+        let one = provider(12, &at, Script::default()).await;
+        let theirs = one.engine.unwrap();
+        let node = start(Settings {
+            own: sources(&own),
+            ..settings(13, &at)
+        })
+        .await;
+        node.until_served(&ModelId::new("scripted").unwrap(), 1).await;
+        let reply = router(&node).infer(asked("scripted")).await.unwrap();
+        assert_eq!(reply.source, Source::Network, "only where it is wanted");
+        whole(reply).await.1.unwrap();
+
+        let router = router(&node).local_first(true);
+        let reply = router.infer(asked("scripted")).await.unwrap();
+        assert_eq!((reply.source.clone(), reply.provider.clone()), (Source::Local, None));
+        let (text, ended) = whole(reply).await;
+        ended.unwrap();
+        assert!(text.ends_with("data: [DONE]\n\n"));
+        assert_eq!((own.counts().started, theirs.counts().started), (1, 1));
+
+        own.follow(Script {
+            slots: Some(0),
+            ..Script::default()
+        });
+        let reply = router.infer(asked("scripted")).await.unwrap();
+        assert_eq!(reply.source, Source::Network, "it is full");
+        whole(reply).await.1.unwrap();
+        assert_eq!(
+            node.ads().iter().filter(|ad| ad.signer() == node.id()).count(),
+            0,
+            "it sells nothing"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seller_lends_its_own_slots_to_its_own_consumers() {
+    in_time(async {
+        let engine = ScriptedBackend::new(Script {
+            token_ms: 60_000,
+            ..Script::default()
+        });
+        let mut offered = selling(Arc::new(engine.clone()));
+        offered.slots = Some(1);
+        let node = start(Settings {
+            selling: Some(offered),
+            ..settings(21, &[])
+        })
+        .await;
+        let router = router(&node).local_first(true);
+        let reply = router.infer(asked("scripted")).await.unwrap();
+        assert_eq!((reply.source.clone(), node.load().slots), (Source::Local, 0));
+        drop(reply);
+        assert_eq!(node.load().slots, 1, "a consumer that goes away gives its slot back");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_outside_answers_only_what_the_network_cannot() {
+    in_time(async {
+        let hub = consumer(31, &[]).await;
+        let at = hub.listening().await.unwrap();
+        let one = provider(32, &at, Script::default()).await;
+        let buyer = consumer(33, &at).await;
+        buyer.until_served(&ModelId::new("scripted").unwrap(), 1).await;
+        let service = engine("theirs");
+        let outside = |model: Option<&str>| {
+            vec![Outside {
+                name: "nim",
+                backend: Arc::new(service.clone()),
+                model: model.map(str::to_owned),
+            }]
+        };
+        let with = router(&buyer).outside(outside(Some("theirs")));
+        let reply = with.infer(asked("scripted")).await.unwrap();
+        assert_eq!(reply.source, Source::Network);
+        whole(reply).await.1.unwrap();
+
+        let reply = with.infer(asked("unknown")).await.unwrap();
+        assert_eq!(reply.source.to_string(), "fallback:nim");
+        assert_eq!(reply.model.as_str(), "theirs", "the badge names what answers");
+        whole(reply).await.1.unwrap();
+
+        let mut strict = asked("unknown");
+        strict.preferences.fallbacks_refused = true;
+        assert!(matches!(with.infer(strict).await, Err(InferError::NobodyServes { .. })));
+        let without = router(&buyer);
+        assert!(matches!(
+            without.infer(asked("unknown")).await,
+            Err(InferError::NobodyServes { .. })
+        ));
+
+        // What was begun on the network is not begun again elsewhere.
+        one.engine.unwrap().follow(Script {
+            fault: Some(Fault::Break(2)),
+            ..Script::default()
+        });
+        let reply = with.infer(asked("scripted")).await.unwrap();
+        let (_, ended) = whole(reply).await;
+        assert!(
+            matches!(ended, Err(InferError::Failed { delivered: true, .. })),
+            "{ended:?}"
+        );
+        assert_eq!(service.counts().started, 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_appears_is_sold_and_one_that_vanishes_is_withdrawn() {
+    in_time(async {
+        let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = reserved.local_addr().unwrap();
+        drop(reserved);
+        let hub = consumer(41, &[]).await;
+        let at = hub.listening().await.unwrap();
+        let mut offered = selling(Arc::new(engine("unused")));
+        offered.engines = Sources {
+            backends: Vec::new(),
+            candidates: vec![Candidate {
+                kind: BackendKind::OpenAi,
+                address: format!("http://{address}"),
+                api_key: None,
+                named: true,
+            }],
+        };
+        let _seller = start(Settings {
+            selling: Some(offered),
+            ..settings(42, &at)
+        })
+        .await;
+        let buyer = consumer(43, &at).await;
+        assert!(buyer.ads().is_empty());
+
+        let listed =
+            serde_json::json!({"object": "list", "data": [{"id": "late", "object": "model", "owned_by": "x"}]});
+        let server = Http::new().route("/v1/models", get(async || Json(listed)));
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        let serving = axum::serve(listener, server).with_graceful_shutdown(async {
+            let _ = stopped.await;
+        });
+        let until = async {
+            let model = ModelId::new("late").unwrap();
+            buyer.until_served(&model, 1).await;
+            drop(stop);
+            buyer.until_withdrawn(&model).await;
+        };
+        let (served, ()) = tokio::join!(serving, until);
+        served.unwrap();
+    })
+    .await;
+}
