@@ -12,7 +12,8 @@
 //! A provider that dies, refuses or falls silent before its first text is a typed [`Failure`], and the spine goes on
 //! with the runner-up in the same request, or with another auction; one that is busy is asked again in its turn. After
 //! the first text of a stream another one with the same weights may go on, and else the consumer is told how it ended.
-//! A consumer that goes away cancels the engine.
+//! A consumer that goes away cancels the engine. Where a first word is late, a second provider is asked beside the first
+//! (`hedge`), and the consumer hears the quicker.
 //!
 //! Durable when: a request is appended to the journal before it is sent, which survives a kill; a receipt is synced
 //! together with our signature before that is sent, which survives a power cut. What came of a request is told to its
@@ -21,6 +22,7 @@
 //! Implements `specs/auction.md` and `specs/stream.md`.
 
 pub mod consumer;
+mod hedge;
 mod receiving;
 pub(crate) mod told;
 
@@ -28,6 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use infernet_inference::Endpoint;
 use infernet_inference::backend::ContentType;
 use infernet_protocol::auction::Policy;
@@ -43,11 +46,13 @@ use tracing::{debug, info};
 use crate::clock;
 use crate::gateway::Quality;
 use crate::happenings::Happening;
+use crate::leases::affinity::Prefixes;
 use crate::leases::{Lease, NoteError, SettleError, Settled, Unplaced, Using};
 use crate::line::{BuyerLine, LineError};
 use crate::node::Node;
 use crate::spending::{Caller, OverBudget};
-use consumer::{Consumer, Gone, Head, Summary};
+use consumer::{Consumer, Gone, Head, Leg, Summary};
+use hedge::{Raced, Ran, race};
 use receiving::Receiving;
 use told::Told;
 
@@ -93,6 +98,10 @@ pub struct Purchase {
     pub public: bool,
     /// Whether somebody else may go on where a provider breaks off.
     pub may_continue: bool,
+    /// By what its conversation is known again.
+    pub prefixes: Prefixes,
+    /// Whether a second provider may be asked where the first is late.
+    pub may_hedge: bool,
     /// What was told already, where somebody else broke off.
     pub continuation: Option<Continuation>,
     /// Nothing but these weights.
@@ -107,6 +116,7 @@ impl Purchase {
     pub fn new(model: ModelId, request: &infernet_inference::Request, body: Bytes, deadline: Instant) -> Self {
         Self {
             endpoint: request.endpoint,
+            prefixes: Prefixes::of(model.as_str(), &body),
             model,
             body,
             needs: request.needs,
@@ -122,6 +132,7 @@ impl Purchase {
             quality: Quality::default(),
             public: true,
             may_continue: told::may_continue(request),
+            may_hedge: request.stream,
             continuation: None,
             weights: None,
             deadline,
@@ -142,6 +153,21 @@ impl Purchase {
                     .quantisations
                     .iter()
                     .any(|wanted| wanted.eq_ignore_ascii_case(quantisation)))
+    }
+
+    /// The same without what it asks: what a lease is bought for.
+    pub(crate) fn without_text(&self) -> Self {
+        Self {
+            body: Bytes::new(),
+            prefixes: Prefixes::default(),
+            continuation: None,
+            ..self.clone()
+        }
+    }
+
+    /// Whether its consumer lets it go to a provider.
+    pub(crate) fn may_go_to(&self, provider: &NodeId) -> bool {
+        !self.ignore.contains(provider) && (self.only.is_empty() || self.only.contains(provider))
     }
 
     /// Whether a provider promises the speed that is preferred; one that promises nothing does not.
@@ -188,6 +214,9 @@ pub enum Failure {
     /// The consumer went away.
     #[error("the consumer went away")]
     Cancelled,
+    /// Another provider was quicker.
+    #[error("another provider was quicker")]
+    Beaten,
 }
 
 impl From<LineError> for Failure {
@@ -200,20 +229,22 @@ impl From<LineError> for Failure {
     }
 }
 
-impl From<Gone> for Failure {
-    fn from(_: Gone) -> Self {
-        Self::Cancelled
-    }
-}
-
 impl Failure {
     /// Whether another provider may do better.
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Failed(fail) => fail.retryable,
-            Self::OverBudget(_) | Self::Journal | Self::Cancelled | Self::Late => false,
+            Self::OverBudget(_) | Self::Journal | Self::Cancelled | Self::Beaten | Self::Late => false,
             _ => true,
         }
+    }
+
+    /// Whether the provider is to blame, and not this side.
+    fn is_its_own(&self) -> bool {
+        !matches!(
+            self,
+            Self::OverBudget(_) | Self::Journal | Self::Cancelled | Self::Beaten | Self::Late
+        )
     }
 }
 
@@ -238,11 +269,12 @@ pub enum BuyError {
 }
 
 /// Buys one answer and hands it to the consumer.
-pub(crate) async fn serve(node: Arc<Node>, purchase: Purchase, mut consumer: Consumer) {
+pub(crate) async fn serve(node: Arc<Node>, purchase: Purchase, consumer: Consumer) {
     let mut tried = Tried::default();
+    let purchase = Arc::new(purchase);
     // In the middle of an answer it is the spine itself that ends it in time, with a receipt.
     let deadline = (purchase.deadline + SETTLE_WITHIN).into();
-    let bought = tokio::time::timeout_at(deadline, buy(&node, &purchase, &mut consumer, &mut tried)).await;
+    let bought = tokio::time::timeout_at(deadline, buy(&node, &purchase, &consumer, &mut tried)).await;
     let bought = bought.unwrap_or_else(|_| {
         Err(BuyError::Deadline {
             delivered: consumer.has_begun(),
@@ -262,10 +294,13 @@ pub(crate) async fn serve(node: Arc<Node>, purchase: Purchase, mut consumer: Con
             consumer.fail(error).await;
         }
     }
+    // Who was slower has its receipt to give, which the consumer does not wait for.
+    let left = futures::future::join_all(tried.left);
+    let _ = tokio::time::timeout(SETTLE_WITHIN, left).await;
 }
 
 /// What a request has been through.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Tried {
     attempts: u32,
     failed: Vec<NodeId>,
@@ -273,21 +308,23 @@ struct Tried {
     told: Told,
     /// A lease was over before it could be used; that is excused once.
     ended: bool,
+    /// Attempts that were slower than another.
+    left: Vec<BoxFuture<'static, Ran>>,
 }
 
 async fn buy(
     node: &Arc<Node>,
-    whole: &Purchase,
-    consumer: &mut Consumer,
+    whole: &Arc<Purchase>,
+    consumer: &Consumer,
     tried: &mut Tried,
 ) -> Result<Summary, BuyError> {
     let mut runner_up = None;
     // What is left of the answer, where a provider broke off and another goes on.
-    let mut rest: Option<Purchase> = None;
+    let mut rest: Option<Arc<Purchase>> = None;
     let mut lost = None;
     loop {
         let purchase = rest.as_ref().unwrap_or(whole);
-        let mut using = match runner_up.take() {
+        let using = match runner_up.take() {
             Some(using) => using,
             None => tokio::select! {
                 found = node.leases.find(node, purchase, &tried.failed) => match (found, lost.take()) {
@@ -300,14 +337,27 @@ async fn buy(
                 }
             },
         };
-        tried.attempts += 1;
-        let failure = match attempt(node, &mut using, purchase, consumer, &mut tried.told).await {
+        let told = std::mem::take(&mut tried.told);
+        let Raced { ran, also, left } = race(node, purchase, using, consumer, told, &tried.failed).await;
+        tried.attempts += 1 + u32::from(also.is_some() || left.is_some());
+        tried.left.extend(left);
+        if let Some(Ran {
+            using,
+            outcome: Err(failure),
+            ..
+        }) = also
+        {
+            node.market.disappointed(node, using.lease.worker, &failure);
+            give_up(node, &using.lease, &failure, &mut tried.failed);
+        }
+        tried.told = ran.told;
+        let failure = match ran.outcome {
             Ok(summary) => return Ok(summary),
             Err(failure) => failure,
         };
-        let lease = using.lease.clone();
-        drop(using);
-        node.market.disappointed(lease.worker, &failure);
+        let lease = ran.using.lease.clone();
+        drop(ran.using);
+        node.market.disappointed(node, lease.worker, &failure);
         let delivered = consumer.has_begun();
         if matches!(failure, Failure::Late) || Instant::now() >= purchase.deadline {
             return Err(BuyError::Deadline { delivered });
@@ -325,12 +375,10 @@ async fn buy(
             return Err(BuyError::Failed(failure));
         }
         if delivered {
-            rest = Some(tried.told.rest_of(whole));
+            rest = Some(Arc::new(tried.told.rest_of(whole)));
         } else {
-            consumer.begin_anew();
             tried.told.begin_anew();
         }
-        let purchase = rest.as_ref().unwrap_or(whole);
         // Not held against it for this request: who is busy now, or has ended a lease, may be the only one there is.
         let is_excused = match failure {
             Failure::Busy => true,
@@ -341,10 +389,7 @@ async fn buy(
             node.leases.end(&lease);
         }
         if !is_excused {
-            let (provider, why) = (lease.worker, failure.to_string());
-            node.happenings.tell(|| Happening::WentOn { provider, why });
-            node.leases.end(&lease);
-            tried.failed.push(lease.worker);
+            give_up(node, &lease, &failure, &mut tried.failed);
             if tried.failed.len() >= ATTEMPTS {
                 return Err(match delivered {
                     true => BuyError::BrokenOff(failure),
@@ -352,10 +397,21 @@ async fn buy(
                 });
             }
             info!(provider = %lease.worker.short(), %failure, "going on with the next provider");
+            let (provider, why) = (lease.worker, failure.to_string());
+            node.happenings.tell(|| Happening::WentOn { provider, why });
+            let purchase = rest.as_ref().unwrap_or(whole);
             runner_up = node.leases.runner_up(node, &lease, purchase, &tried.failed);
         }
         lost = delivered.then_some(failure);
     }
+}
+
+/// This request goes to that provider no more.
+fn give_up(node: &Arc<Node>, lease: &Lease, failure: &Failure, failed: &mut Vec<NodeId>) {
+    if failure.is_its_own() {
+        node.leases.end(lease);
+    }
+    failed.push(lease.worker);
 }
 
 /// One request with one provider, from the prompt to the co-signed receipt.
@@ -363,7 +419,7 @@ async fn attempt(
     node: &Arc<Node>,
     using: &mut Using,
     purchase: &Purchase,
-    consumer: &mut Consumer,
+    leg: &mut Leg,
     told: &mut Told,
 ) -> Result<Summary, Failure> {
     let lease = using.lease.clone();
@@ -390,12 +446,16 @@ async fn attempt(
         line = lease.open_line(node).await?;
         line.send(&frames_of(&request, &purchase.body)).await?;
     }
-    consumer.chosen(&lease, request.request);
-    match receive(node, using, &mut line, &mut receiving, purchase, consumer, told).await {
+    leg.chosen(&lease, request.request);
+    match receive(node, using, &mut line, &mut receiving, purchase, leg, told).await {
         Ok(receipt) => {
             lease.keep_if_idle(line);
             node.market
                 .delivered(&lease.papers.bid, receiving.pace(receipt.step.output_tokens));
+            node.leases.was_read(purchase, lease.worker);
+            if let Some(first) = receiving.first_word() {
+                node.market.said_first_word(lease.worker, purchase, first);
+            }
             Ok(Summary {
                 providers: told.providers().to_vec(),
                 cost: told.cost(),
@@ -423,7 +483,7 @@ async fn receive(
     line: &mut BuyerLine,
     receiving: &mut Receiving,
     purchase: &Purchase,
-    consumer: &mut Consumer,
+    leg: &mut Leg,
     told: &mut Told,
 ) -> Result<Verified<JobReceipt>, Failure> {
     let (lease, request) = (using.lease.clone(), using.request);
@@ -439,8 +499,8 @@ async fn receive(
                 continue;
             }
             said = line.next() => said?,
-            () = consumer.gone(), if failed.is_none() => {
-                failed = Some(Failure::Cancelled);
+            () = leg.gone(), if failed.is_none() => {
+                failed = Some(unheard(leg));
                 line.send(&[Cancel { request }.into()]).await?;
                 continue;
             }
@@ -449,7 +509,7 @@ async fn receive(
             ToBuyer::Head(head) => {
                 receiving.begin(head.content_type.as_str());
                 told.by(lease.worker, lease.weights());
-                if consumer.has_begun() {
+                if leg.tells() {
                     let (provider, why) = (lease.worker, "it goes on where the one before broke off".to_owned());
                     node.happenings.tell(|| Happening::WentOn { provider, why });
                     seam = Some(told::seam(&lease.worker));
@@ -463,7 +523,7 @@ async fn receive(
                         line.send(&[Cancel { request }.into()]).await?;
                     }
                 }
-                consumer.head(Head {
+                leg.head(Head {
                     status: head.status,
                     content_type: head.content_type.as_str().to_owned(),
                 });
@@ -485,7 +545,7 @@ async fn receive(
                 if !bytes.is_empty() {
                     // A consumer that does not read holds its provider up, but not beyond its time.
                     let told = tokio::select! {
-                        told = consumer.data(bytes, receiving.is_worth_telling()) => told.map_err(Failure::from),
+                        told = leg.data(bytes, receiving.is_worth_telling()) => told.map_err(|Gone| unheard(leg)),
                         () = &mut late => Err(Failure::Late),
                     };
                     if let Err(failure) = told {
@@ -520,13 +580,21 @@ async fn receive(
             ToBuyer::End if failed.is_none() => {
                 told.end();
                 let told = tokio::select! {
-                    told = consumer.complete() => told.map_err(Failure::from),
+                    told = leg.complete() => told.map_err(|Gone| unheard(leg)),
                     () = &mut late => Err(Failure::Late),
                 };
                 failed = told.err();
             }
             ToBuyer::End | ToBuyer::Beat | ToBuyer::Reconcile(_) => {}
         }
+    }
+}
+
+/// Why nobody hears a leg any more.
+fn unheard(leg: &Leg) -> Failure {
+    match leg.is_beaten() {
+        true => Failure::Beaten,
+        false => Failure::Cancelled,
     }
 }
 

@@ -230,6 +230,8 @@ pub struct Consumer {
     pub public: bool,
     /// Whether another provider may go on where one breaks off.
     pub failover: bool,
+    /// Whether a second provider may be asked where the first is late.
+    pub hedging: bool,
     /// Whether this node's own engines are asked before the network.
     pub local_first: bool,
     /// Names for models.
@@ -337,6 +339,7 @@ pub fn load(home: &Home, environment: &Environment, flags: &Overrides) -> Result
             },
             public: values.parse("consumer.public")?,
             failover: values.parse("consumer.failover")?,
+            hedging: values.parse("consumer.hedging")?,
             local_first: values.parse("consumer.local_first")?,
             names: values.names("consumer.names")?,
             fallbacks: values.fallbacks()?,

@@ -47,6 +47,13 @@ pub enum Happening {
         /// The buyer's signature.
         countersign: Verified<Countersign>,
     },
+    /// A provider's first word is late, and another was asked too.
+    Hedged {
+        /// Who is late.
+        provider: NodeId,
+        /// Who was asked too.
+        also: NodeId,
+    },
     /// A provider failed before it delivered anything, and the next one is asked.
     WentOn {
         /// Who failed.

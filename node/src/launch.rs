@@ -13,7 +13,7 @@ use crate::config::{self, Config, Role};
 use crate::engines::Sources;
 use crate::gateway::{self, Gateway};
 use crate::home::LockedHome;
-use crate::node::{Node, Selling, Settings, StartError};
+use crate::node::{LeaseTerms, Node, Selling, Settings, StartError};
 use crate::routing::{Outside, Router};
 use crate::runtime::Tasks;
 use crate::service::Service;
@@ -127,6 +127,7 @@ pub async fn launch(home: &LockedHome, config: &Config, tasks: &Tasks) -> Result
         selling,
         budget: config.consumer.budget,
         own,
+        lease: LeaseTerms::default(),
         wallets: Vec::new(),
     };
     let node = Node::start(settings, store, recovered, tasks.clone()).await?;
@@ -164,7 +165,8 @@ async fn serve(
 ) -> Result<String, LaunchError> {
     let service = Service::new(node.clone(), config.consumer.policy, config.consumer.price_cap)
         .public(config.consumer.public)
-        .failover(config.consumer.failover);
+        .failover(config.consumer.failover)
+        .hedging(config.consumer.hedging);
     let settings = gateway::Settings {
         api_key: config.gateway.api_key.clone(),
         keys: Some(home.keys_file()),

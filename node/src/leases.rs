@@ -2,33 +2,37 @@
 //!
 //! A lease is found among the live ones, or bought in an auction; the auction's other bids stay with it as
 //! runners-up. In the steady state a request takes a lease and an open substream and nothing else. Where the leases
-//! that suit are full and nobody else is free, a request waits here, in bounded company, until its deadline.
+//! that suit are full and nobody else is free, a request waits here, in bounded company, until its deadline. A lease in
+//! use is renewed before it ends, and one that nobody uses is let go of. A conversation goes to a provider that has read
+//! its beginning, where that has room.
+
+pub(crate) mod affinity;
+mod lease;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use infernet_protocol::capability::ModelAd;
-use infernet_protocol::codec::Blob;
 use infernet_protocol::market::lease::{Bounds, BuyerLease, NotUsable, Papers};
-use infernet_protocol::receipt::ledger::{LedgerError, Seen};
+use infernet_protocol::receipt::ledger::LedgerError;
 use infernet_protocol::receipt::{Countersign, JobReceipt};
 use infernet_protocol::signed::Refused;
-use infernet_protocol::stream::frames::{BuyerFrame, Reconcile, Start};
-use infernet_protocol::{Digest, LeaseId, MicroUsd, ModelId, NodeId, Price, RequestId, Verified};
+use infernet_protocol::stream::frames::Reconcile;
+use infernet_protocol::{LeaseId, MicroUsd, ModelId, NodeId, Price, RequestId, Verified};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use crate::buyer::{Failure, Purchase};
+use crate::buyer::Purchase;
 use crate::clock;
 use crate::happenings::Happening;
-use crate::line::BuyerLine;
-use crate::market::Placed;
 use crate::node::Node;
 use crate::runtime::unpoisoned;
 use crate::spending::{OverBudget, Spending};
-use crate::store::{Record, RequestDropped, RequestFor, RequestMade, Side, Store, StoreError, Unreceipted};
+use crate::store::{Record, RequestDropped, RequestFor, RequestMade, Side, Store, StoreError};
+use affinity::Affinity;
+pub(crate) use lease::{Lease, Using};
+use lease::{Origin, suits};
 
 /// Requests that may wait for a free provider; one more is told so at once.
 const WAITING: usize = 256;
@@ -44,6 +48,10 @@ const MODELS: usize = 1_024;
 const LEASES_PER_MODEL: usize = 64;
 /// Leases that are kept until their books are even.
 const LEASES_OPEN: usize = 4_096;
+/// A lease that nothing was asked under for this long is let go of: longer than people think between two questions.
+const IDLE: Duration = Duration::from_secs(5 * 60);
+/// One that was used this lately is renewed before it ends.
+const IN_USE: Duration = Duration::from_secs(2 * 60);
 /// Time for the direct connection and the substream.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -92,208 +100,6 @@ pub enum Unplaced {
     Journal,
 }
 
-/// A lease that this node bought.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    pub(crate) id: LeaseId,
-    pub(crate) worker: NodeId,
-    pub(crate) papers: Papers,
-    /// What the provider advertised of the model; null where its ad is not known.
-    entry: Option<ModelAd>,
-    /// The auction that it came from; null where it came from the journal.
-    placed: Option<Arc<Placed>>,
-    state: Mutex<BuyerLease>,
-    idle: Mutex<Vec<BuyerLine>>,
-    /// Receipts of which the worker is known to hold our verdict.
-    even: AtomicUsize,
-}
-
-/// One request that runs under a lease. Dropped before it was sent, it never happened.
-#[derive(Debug)]
-pub(crate) struct Using {
-    pub(crate) lease: Arc<Lease>,
-    pub(crate) request: RequestId,
-    freed: Arc<Notify>,
-    store: Store,
-    spending: Arc<Spending>,
-    noted: Option<Bounds>,
-    ended: bool,
-}
-
-impl Using {
-    /// What came of it, once its stream has ended or was lost. Say so before its receipt is filed.
-    pub(crate) fn received(&mut self, seen: Seen, frames: u64) {
-        self.ended = true;
-        unpoisoned(&self.lease.state).delivered(&self.request, seen, frames);
-    }
-
-    /// Whether it is known what came of it.
-    pub(crate) fn is_over(&self) -> bool {
-        self.ended
-    }
-
-    /// The line broke after this much; it is owed, and receipted at the next contact.
-    pub(crate) fn lost(&mut self, seen: Seen, commitment: Digest, frames: u64) {
-        self.received(seen, frames);
-        let lost = Unreceipted {
-            lease: self.lease.id,
-            request: self.request,
-            next_frame: frames,
-            input_tokens_max: seen.input_tokens_max,
-            output_tokens_max: seen.output_tokens_max,
-            commitment,
-            lost_at: clock::wall(),
-        };
-        self.write_down(Record::Unreceipted(lost));
-    }
-
-    /// The worker was full, and ran nothing.
-    pub(crate) fn busy(&mut self) {
-        self.ended = true;
-        unpoisoned(&self.lease.state).on_busy(&self.request, clock::now());
-        self.write_off();
-    }
-
-    /// It failed, and nothing was delivered.
-    pub(crate) fn failed(&mut self) {
-        self.ended = true;
-        unpoisoned(&self.lease.state).failed(&self.request);
-        self.write_off();
-    }
-
-    fn write_off(&self) {
-        self.spending.settle(&self.request, MicroUsd(0));
-        if self.noted.is_some() {
-            self.write_down(Record::RequestDropped(RequestDropped {
-                lease: self.lease.id,
-                request: self.request,
-            }));
-        }
-    }
-
-    fn write_down(&self, record: Record) {
-        if let Err(error) = self.store.append(record) {
-            warn!(lease = %self.lease.id, %error, "how a request ended could not be written down");
-        }
-    }
-}
-
-impl Drop for Using {
-    fn drop(&mut self) {
-        match self.noted {
-            _ if self.ended => {}
-            None => unpoisoned(&self.lease.state).failed(&self.request),
-            // It may have been sent, and somebody has dropped the rest: settled at the next contact.
-            Some(bounds) => unpoisoned(&self.lease.state).abandoned(&self.request, bounds),
-        }
-        self.freed.notify_one();
-    }
-}
-
-impl Lease {
-    fn new(state: BuyerLease, entry: Option<ModelAd>, placed: Option<Arc<Placed>>) -> Self {
-        let papers = state.papers().clone();
-        Self {
-            entry,
-            id: papers.accept.lease,
-            worker: papers.accept.winner,
-            papers,
-            placed,
-            state: Mutex::new(state),
-            idle: Mutex::default(),
-            even: AtomicUsize::new(0),
-        }
-    }
-
-    /// The most that a request can cost: a provider gives no more output per choice than it advertises.
-    fn worst(&self, bounds: Bounds, choices: u32) -> MicroUsd {
-        let output = self
-            .entry
-            .as_ref()
-            .map_or(u32::MAX, |entry| entry.max_output.saturating_mul(choices));
-        self.papers
-            .bid
-            .price
-            .cost(bounds.input_tokens, bounds.output_tokens.min(output))
-    }
-
-    /// Weights that the provider advertises.
-    pub(crate) fn weights(&self) -> Option<Digest> {
-        self.entry.as_ref()?.digest
-    }
-
-    fn model(&self) -> &ModelId {
-        &self.papers.offer.requirement.model
-    }
-
-    fn is_live(&self) -> bool {
-        !unpoisoned(&self.state).has_ended(clock::now())
-    }
-
-    /// Whether both books are known to say the same, and nothing is due.
-    pub(crate) fn is_even(&self) -> bool {
-        let state = unpoisoned(&self.state);
-        state.is_settled() && state.ledger().entries().len() <= self.even.load(Ordering::Relaxed)
-    }
-
-    /// Whether its books should be compared: something is due that no stream brings any more, or it is over.
-    fn is_behind(&self) -> bool {
-        let over = !self.is_live();
-        unpoisoned(&self.state).is_behind() || (over && !self.is_even())
-    }
-
-    fn suits(&self, purchase: &Purchase, failed: &[NodeId]) -> bool {
-        suits(&self.papers, self.entry.as_ref(), purchase, failed)
-    }
-
-    /// An open substream that no request uses.
-    pub(crate) fn take_line(&self) -> Option<BuyerLine> {
-        unpoisoned(&self.idle).pop()
-    }
-
-    /// Gives a substream back for the next request.
-    pub(crate) fn keep_if_idle(&self, line: BuyerLine) {
-        let mut idle = unpoisoned(&self.idle);
-        if line.is_idle() && idle.len() < IDLE_LINES {
-            idle.push(line);
-        }
-    }
-
-    /// A new substream, with the lease presented on it.
-    pub(crate) async fn open_line(&self, node: &Node) -> Result<BuyerLine, Failure> {
-        let opening = node.market.open_stream(self.worker, &self.papers.bid.addresses);
-        let stream = match tokio::time::timeout(OPEN_WITHIN, opening).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(_)) | Err(_) => return Err(Failure::Unreachable),
-        };
-        let mut line = BuyerLine::new(stream);
-        let Papers { offer, bid, accept } = &self.papers;
-        let start = Start {
-            accept: Blob(accept.bytes().to_vec()),
-            bid: Blob(bid.bytes().to_vec()),
-            offer: Blob(offer.bytes().to_vec()),
-        };
-        // The request follows at once; both leave in one write.
-        line.hold(&BuyerFrame::Start(start))?;
-        Ok(line)
-    }
-}
-
-/// Whether a request may go to the winner of a deal: it offers what is needed within what is paid, and is wanted. What
-/// its ad says goes beyond what the auction had asked for.
-fn suits(papers: &Papers, entry: Option<&ModelAd>, purchase: &Purchase, failed: &[NodeId]) -> bool {
-    let (offer, worker) = (&papers.offer, papers.accept.winner);
-    let able = match entry {
-        Some(entry) => purchase.accepts(entry),
-        None => offer.requirement.features.contains(purchase.needs) && purchase.weights.is_none(),
-    };
-    able && offer.policy == purchase.policy
-        && papers.bid.price.within(&purchase.price_cap)
-        && !failed.contains(&worker)
-        && !purchase.ignore.contains(&worker)
-        && (purchase.only.is_empty() || purchase.only.contains(&worker))
-}
-
 /// All leases that this node bought and still needs.
 #[derive(Debug)]
 pub(crate) struct Leases {
@@ -310,6 +116,7 @@ pub(crate) struct Leases {
     comparing: Mutex<HashSet<NodeId>>,
     /// Workers that were looked for, and their ad at that time.
     sought: Mutex<HashMap<NodeId, u64>>,
+    affinity: Mutex<Affinity>,
 }
 
 /// Books are compared with this worker until it is dropped.
@@ -381,6 +188,7 @@ impl Leases {
             waiting: AtomicUsize::new(0),
             comparing: Mutex::default(),
             sought: Mutex::default(),
+            affinity: Mutex::default(),
         }
     }
 
@@ -416,6 +224,7 @@ impl Leases {
     fn begin(&self, lease: &Arc<Lease>) -> Result<Using, NotUsable> {
         let request = RequestId(clock::entropy());
         unpoisoned(&lease.state).begin(request, clock::now())?;
+        lease.touch();
         Ok(Using {
             lease: lease.clone(),
             request,
@@ -471,17 +280,18 @@ impl Leases {
         let entry = |papers: &Papers| node.market.entry_of(&papers.accept.winner, &purchase.model);
         let suited = |papers: &Papers| suits(papers, entry(papers).as_ref(), purchase, &ignore);
         let papers = placed.accept_next(suited).ok_or_else(nobody_free)?;
-        self.open(node, papers, placed)
+        let purchase = purchase.without_text();
+        self.open(node, papers, Origin { placed, purchase })
     }
 
-    fn open(&self, node: &Arc<Node>, papers: Papers, placed: Arc<Placed>) -> Result<Using, Unplaced> {
+    fn open(&self, node: &Arc<Node>, papers: Papers, origin: Origin) -> Result<Using, Unplaced> {
         let Papers { offer, bid, accept } = &papers;
         let record = Record::lease_opened(Side::Buyer, offer, bid, accept, clock::wall());
         self.store.append(record).map_err(|_| Unplaced::Journal)?;
-        node.market.accepted(node, &papers, placed.elapsed_us());
+        node.market.accepted(node, &papers, origin.placed.elapsed_us());
         let entry = node.market.entry_of(&bid.signer(), &offer.requirement.model);
         let state = BuyerLease::open(papers.clone(), clock::now());
-        let lease = Arc::new(Lease::new(state, entry, Some(placed)));
+        let lease = Arc::new(Lease::new(state, entry, Some(origin)));
         debug!(lease = %lease.id, provider = %lease.worker.short(), "lease bought");
         let using = self.begin(&lease).map_err(|_| Unplaced::NobodyFree {
             model: lease.model().clone(),
@@ -500,12 +310,22 @@ impl Leases {
     }
 
     fn live(&self, purchase: &Purchase, failed: &[NodeId]) -> Option<Using> {
+        let reader = unpoisoned(&self.affinity).reader_of(&purchase.prefixes, Instant::now());
         let live = unpoisoned(&self.live);
-        let mut suited = live
-            .get(&purchase.model)?
-            .iter()
-            .filter(|lease| lease.suits(purchase, failed));
-        suited.find_map(|lease| self.begin(lease).ok())
+        let leases = live.get(&purchase.model)?;
+        let with = |is_reader: bool| {
+            let suited = leases
+                .iter()
+                .filter(move |lease| (Some(lease.worker) == reader) == is_reader && lease.suits(purchase, failed));
+            suited.map(|lease| self.begin(lease))
+        };
+        let readers = reader.into_iter().flat_map(|_| with(true));
+        readers.chain(with(false)).find_map(Result::ok)
+    }
+
+    /// A provider has read this request.
+    pub(crate) fn was_read(&self, purchase: &Purchase, provider: NodeId) {
+        unpoisoned(&self.affinity).note(&purchase.prefixes, provider, Instant::now());
     }
 
     fn has_any(&self, purchase: &Purchase, failed: &[NodeId]) -> bool {
@@ -537,10 +357,31 @@ impl Leases {
         purchase: &Purchase,
         failed: &[NodeId],
     ) -> Option<Using> {
-        let placed = lease.placed.as_ref()?;
+        let origin = lease.origin.as_ref()?;
         let entry = |papers: &Papers| node.market.entry_of(&papers.accept.winner, &purchase.model);
-        let papers = placed.accept_next(|papers| suits(papers, entry(papers).as_ref(), purchase, failed))?;
-        self.open(node, papers, placed.clone()).ok()
+        let papers = origin.placed.accept_next(|papers| {
+            suits(papers, entry(papers).as_ref(), purchase, failed) && !node.market.keeps_failing(&papers.accept.winner)
+        })?;
+        self.open(node, papers, origin.clone()).ok()
+    }
+
+    /// A lease with another provider, without an auction: a live one, or a bid of an earlier auction.
+    pub(crate) fn another(&self, node: &Arc<Node>, purchase: &Purchase, avoid: &[NodeId]) -> Option<Using> {
+        if let Some(using) = self.live(purchase, avoid) {
+            return Some(using);
+        }
+        let leases = unpoisoned(&self.live).get(&purchase.model).cloned().unwrap_or_default();
+        leases
+            .iter()
+            .find_map(|lease| self.runner_up(node, lease, purchase, avoid))
+    }
+
+    /// Ends every lease with a provider.
+    pub(crate) fn end_with(&self, worker: NodeId) {
+        let live: Vec<_> = unpoisoned(&self.live).values().flatten().cloned().collect();
+        for lease in live.iter().filter(|lease| lease.worker == worker) {
+            self.end(lease);
+        }
     }
 
     /// Ends a lease: nothing is asked of it any more.
@@ -560,8 +401,46 @@ impl Leases {
         }
     }
 
-    /// Lets go of what is over and even; called now and then.
+    /// Renews leases that are in use and end soon; called now and then.
+    pub(crate) fn renew(&self, node: &Arc<Node>) {
+        let live: Vec<_> = unpoisoned(&self.live).values().flatten().cloned().collect();
+        for lease in live {
+            let in_use = lease.unused_for() < IN_USE;
+            let Some(origin) = lease.origin.clone().filter(|_| in_use && lease.ends_soon()) else {
+                continue;
+            };
+            if lease.renewed.swap(true, Ordering::Relaxed) {
+                continue;
+            }
+            let buyer = node.clone();
+            let renewing = async move {
+                // What is not renewed is bought when the next request needs it.
+                if let Ok(using) = buyer.leases.buy_anew(&buyer, origin.purchase).await {
+                    debug!(lease = %lease.id, by = %using.lease.id, "lease renewed");
+                }
+            };
+            drop(node.tasks.spawn_until_cancelled("renew a lease", renewing));
+        }
+    }
+
+    async fn buy_anew(&self, node: &Arc<Node>, purchase: Purchase) -> Result<Using, Unplaced> {
+        let placed = node.market.auction(node, &purchase, &[]).await?;
+        let entry = |papers: &Papers| node.market.entry_of(&papers.accept.winner, &purchase.model);
+        let papers = placed.accept_next(|papers| suits(papers, entry(papers).as_ref(), &purchase, &[]));
+        let papers = papers.ok_or_else(|| Unplaced::NobodyFree {
+            model: purchase.model.clone(),
+        })?;
+        self.open(node, papers, Origin { placed, purchase })
+    }
+
+    /// Lets go of what is idle, over and even; called now and then.
     pub(crate) fn sweep(&self, node: &Node) {
+        for lease in unpoisoned(&self.live).values().flatten() {
+            let mut state = unpoisoned(&lease.state);
+            if state.running() == 0 && lease.unused_for() > IDLE {
+                state.end();
+            }
+        }
         let mut over = Vec::new();
         unpoisoned(&self.live).retain(|_, leases| {
             let (live, ended): (Vec<_>, Vec<_>) = std::mem::take(leases).into_iter().partition(|lease| lease.is_live());

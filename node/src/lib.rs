@@ -52,3 +52,4 @@ mod worker;
 
 pub use engines::Sources;
 pub use leases::Unplaced;
+pub use leases::affinity::Prefixes;

@@ -10,11 +10,13 @@
 //! Decisions are made in `protocol`; this file decides nothing but what to ask next. Implements `specs/auction.md`.
 
 mod auction;
+mod breaker;
 mod discovery;
+mod paces;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use infernet_protocol::auction::{Decline, JobBid, JobOffer, OfferReply, Payer};
@@ -33,12 +35,15 @@ use infernet_protocol::reputation::{Book, Outcome, Reputation, Service, Standing
 use infernet_protocol::{Digest, Identity, Millis, ModelId, Network, NodeId, Verified};
 use infernet_swarm::{DirectStream, Handle, Multiaddr, OpenError, PeerId, Verdict};
 use tokio::sync::{Notify, mpsc};
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::buyer::{Failure, Purchase};
 use crate::clock;
 use crate::happenings::Happening;
-use crate::node::Node;
+use crate::node::{LeaseTerms, Node};
+
+use breaker::Breaker;
+use paces::Paces;
 
 pub(crate) use auction::Placed;
 
@@ -57,6 +62,8 @@ struct State {
     auctions: HashMap<Digest, mpsc::Sender<AuctionEvent>>,
     round_trips: HashMap<NodeId, Millis>,
     own: Option<Verified<CapabilityAd>>,
+    breaker: Breaker,
+    paces: Paces,
 }
 
 /// The market as this node sees it.
@@ -69,6 +76,7 @@ pub(crate) struct Market {
     /// Told when an ad was news.
     learned: Notify,
     wallets: Vec<Payer>,
+    lease: LeaseTerms,
 }
 
 impl Market {
@@ -85,6 +93,8 @@ impl Market {
             auctions: HashMap::new(),
             round_trips: HashMap::new(),
             own: None,
+            breaker: Breaker::default(),
+            paces: Paces::default(),
         };
         Self {
             identity,
@@ -93,12 +103,13 @@ impl Market {
             state: Mutex::new(state),
             learned: Notify::new(),
             wallets: Vec::new(),
+            lease: LeaseTerms::default(),
         }
     }
 
-    /// What auctions of this node offer to pay from.
-    pub(crate) fn paying_from(self, wallets: Vec<Payer>) -> Self {
-        Self { wallets, ..self }
+    /// What auctions of this node ask for, and offer to pay from.
+    pub(crate) fn buying(self, lease: LeaseTerms, wallets: Vec<Payer>) -> Self {
+        Self { wallets, lease, ..self }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -270,16 +281,56 @@ impl Market {
         ad.model(model).cloned()
     }
 
-    /// Providers whose ads do not meet what a purchase asks for; where some meet what it prefers, the others too.
-    fn unwanted(&self, purchase: &Purchase) -> Vec<NodeId> {
-        let state = self.state();
+    /// Providers whose ads do not meet what a purchase asks for; where some meet what it prefers and do not keep failing,
+    /// the others too.
+    fn unwanted(&self, purchase: &Purchase, left_out: &[NodeId]) -> Vec<NodeId> {
+        let (state, now) = (self.state(), Instant::now());
         let serving = state.registry.serving(&purchase.model, clock::wall());
-        let serving: Vec<_> = serving
-            .map(|(ad, entry)| (ad.signer(), purchase.accepts(entry), purchase.prefers(entry)))
-            .collect();
-        let preferred = serving.iter().any(|(_, accepted, preferred)| *accepted && *preferred);
-        let unwanted = |(_, accepted, prefers): &&(NodeId, bool, bool)| !accepted || preferred && !prefers;
-        serving.iter().filter(unwanted).map(|(node, ..)| *node).collect()
+        let (mut able, mut unwanted) = (Vec::new(), Vec::new());
+        for (ad, entry) in serving {
+            let node = ad.signer();
+            if !purchase.accepts(entry) {
+                unwanted.push(node);
+            } else if !left_out.contains(&node) && purchase.may_go_to(&node) {
+                able.push((node, purchase.prefers(entry), !state.breaker.is_open(&node, now)));
+            }
+        }
+        // Each of the two counts only while it leaves somebody.
+        for is_better in [
+            |(_, _, closed): &(NodeId, bool, bool)| *closed,
+            |(_, preferred, _): &(NodeId, bool, bool)| *preferred,
+        ] {
+            if able.iter().any(is_better) {
+                unwanted.extend(able.iter().filter(|one| !is_better(one)).map(|(node, ..)| *node));
+                able.retain(is_better);
+            }
+        }
+        unwanted
+    }
+
+    /// Whether a provider has failed so often in a row that others go first.
+    pub(crate) fn keeps_failing(&self, node: &NodeId) -> bool {
+        self.state().breaker.is_open(node, Instant::now())
+    }
+
+    /// Providers that are left alone for now, since they kept failing.
+    pub(crate) fn left_alone(&self) -> usize {
+        self.state().breaker.open(Instant::now())
+    }
+
+    /// After how long the first word of a provider is late.
+    pub(crate) fn late_after(&self, provider: NodeId, purchase: &Purchase) -> Option<Duration> {
+        self.state().paces.late_after(provider, purchase.input_tokens)
+    }
+
+    /// Whether one more request may be asked twice.
+    pub(crate) fn take_hedge(&self) -> bool {
+        self.state().paces.take_hedge()
+    }
+
+    /// A provider said the first word of a stream.
+    pub(crate) fn said_first_word(&self, provider: NodeId, purchase: &Purchase, after: Duration) {
+        self.state().paces.note(provider, purchase.input_tokens, after);
     }
 
     /// How a node stands here.
@@ -323,7 +374,7 @@ impl Market {
     }
 
     /// A provider did not bring the answer.
-    pub(crate) fn disappointed(&self, worker: NodeId, failure: &Failure) {
+    pub(crate) fn disappointed(&self, node: &Node, worker: NodeId, failure: &Failure) {
         let outcome = match failure {
             Failure::Unreachable | Failure::Lost(_) => Outcome::Failed,
             Failure::Failed(fail) if !fail.retryable => return,
@@ -333,9 +384,19 @@ impl Market {
             Failure::Failed(_) => Outcome::Failed,
             Failure::Busy => Outcome::Busy,
             Failure::Fault(_) => Outcome::Disputed,
-            Failure::Ended | Failure::OverBudget(_) | Failure::Journal | Failure::Cancelled | Failure::Late => return,
+            Failure::Ended
+            | Failure::OverBudget(_)
+            | Failure::Journal
+            | Failure::Cancelled
+            | Failure::Beaten
+            | Failure::Late => return,
         };
         self.observe(worker, outcome);
+        let counts = matches!(outcome, Outcome::Failed | Outcome::Disputed | Outcome::Refused);
+        if counts && self.state().breaker.failed(worker, Instant::now()) {
+            info!(provider = %worker.short(), "it keeps failing, and is left alone for a while");
+            node.leases.end_with(worker);
+        }
     }
 
     /// A provider brought the answer, at this pace as the buyer saw it.
@@ -345,6 +406,7 @@ impl Market {
             speed: bid.speed,
         };
         self.observe(bid.signer(), Outcome::Served { bid: claimed, seen });
+        self.state().breaker.served(&bid.signer());
     }
 
     /// A bid was accepted: said to all where both sides agreed to that.

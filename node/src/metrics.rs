@@ -34,6 +34,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> Response {
     let peers = node.peers().await.unwrap_or_default();
     let relayed = peers.iter().filter(|peer| peer.relayed()).count();
     let load = node.load();
+    let (hour, day) = node.spent();
     let gauges = [
         ("infernet_peers", "Peers that are connected.", peers.len()),
         (
@@ -66,6 +67,21 @@ async fn metrics(State(node): State<Arc<Node>>) -> Response {
             "infernet_requests_bought_running",
             "Requests of this node that are under way.",
             node.buying(),
+        ),
+        (
+            "infernet_providers_left_alone",
+            "Providers that kept failing and are not asked for a while.",
+            node.left_alone(),
+        ),
+        (
+            "infernet_spent_hour_microusd",
+            "Micro-USD spent by this node's consumers in the last hour, with what is set aside.",
+            usize::try_from(hour.0).unwrap_or(usize::MAX),
+        ),
+        (
+            "infernet_spent_day_microusd",
+            "The same in the last 24 hours.",
+            usize::try_from(day.0).unwrap_or(usize::MAX),
         ),
     ];
     let mut text = String::new();

@@ -94,6 +94,7 @@ pub(crate) async fn sweep(node: Arc<Node>) {
         tokio::time::sleep(SWEEP).await;
         node.provider.tick();
         node.leases.sweep(&node);
+        node.leases.renew(&node);
         if let Ok(peers) = node.swarm.peers().await {
             let mut behind = node.leases.behind();
             let near = peers

@@ -13,7 +13,7 @@ use infernet_protocol::names::INFERENCE;
 use infernet_protocol::receipt::JobReceipt;
 use infernet_protocol::reputation::{Service, Standing};
 use infernet_protocol::stream::frames::{FailCode, WorkerFrame};
-use infernet_protocol::{Identity, LeaseId, MicroUsd, ModelId, Network, NodeId, Price, Verified};
+use infernet_protocol::{Identity, LeaseId, MicroUsd, Millis, ModelId, Network, NodeId, Price, Verified};
 use infernet_swarm::{Handle, Multiaddr, PeerInfo, Role};
 use tokio::sync::broadcast;
 use tracing::info;
@@ -79,8 +79,29 @@ pub struct Settings {
     pub budget: Limits,
     /// Engines that answer this node's own consumers and nobody else.
     pub own: Sources,
+    /// What a lease is bought for.
+    pub lease: LeaseTerms,
     /// What its consumers pay from; without any they take only what is free.
     pub wallets: Vec<Payer>,
+}
+
+/// What a lease is bought for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTerms {
+    /// How long it lives from its first use.
+    pub time: Millis,
+    /// Requests under it.
+    pub requests: u32,
+}
+
+impl Default for LeaseTerms {
+    /// Long enough that a conversation needs one auction, short enough that prices follow the market.
+    fn default() -> Self {
+        Self {
+            time: Millis(10 * 60_000),
+            requests: 10_000,
+        }
+    }
 }
 
 /// Why a node does not start.
@@ -170,7 +191,7 @@ impl Node {
                 swarm.clone(),
                 recovery::reputation(&recovered).as_ref(),
             )
-            .paying_from(settings.wallets.clone()),
+            .buying(settings.lease, settings.wallets.clone()),
             provider: Provider::new(network.clone(), store.clone(), happenings.clone(), worker),
             leases: Leases::new(store.clone(), bought, recovery::spending(&recovered, settings.budget)),
             engines: Engines::new(sources, price),
@@ -266,6 +287,12 @@ impl Node {
     #[must_use]
     pub fn buying(&self) -> usize {
         self.buying.load(Ordering::Relaxed)
+    }
+
+    /// Providers that kept failing, and that it does not ask for a while.
+    #[must_use]
+    pub fn left_alone(&self) -> usize {
+        self.market.left_alone()
     }
 
     /// Live leases that it bought.

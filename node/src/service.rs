@@ -29,6 +29,7 @@ pub struct Service {
     price_cap: Price,
     public: bool,
     failover: bool,
+    hedging: bool,
 }
 
 impl Service {
@@ -41,6 +42,7 @@ impl Service {
             price_cap,
             public: true,
             failover: true,
+            hedging: true,
         }
     }
 
@@ -48,6 +50,12 @@ impl Service {
     #[must_use]
     pub fn failover(self, failover: bool) -> Self {
         Self { failover, ..self }
+    }
+
+    /// Whether a second provider may be asked where the first is later than it usually is.
+    #[must_use]
+    pub fn hedging(self, hedging: bool) -> Self {
+        Self { hedging, ..self }
     }
 
     /// Whether its deals may be seen by everybody.
@@ -85,6 +93,7 @@ impl Service {
             quality: preferences.quality,
             public: self.public,
             may_continue: self.failover && !preferences.fallbacks_refused && told::may_continue(&request),
+            may_hedge: self.hedging && request.stream,
             ..Purchase::new(model, &request, body, deadline)
         }
     }

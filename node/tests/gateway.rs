@@ -669,6 +669,7 @@ async fn what_happens_is_counted() {
         "infernet_gateway_requests_total{route=\"chat_completions\",status=\"400\"} 1",
         "infernet_gateway_requests_total{route=\"other\",status=\"404\"} 1",
         "infernet_gateway_answers_total{end=\"completed\"} 1",
+        "infernet_gateway_answers_begun_total{source=\"network\"} 1",
         "infernet_gateway_tokens_total{kind=\"output\"} 16",
         "infernet_gateway_first_token_ms_count 1",
         "infernet_gateway_answers_running 0",

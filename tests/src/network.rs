@@ -10,7 +10,7 @@ use infernet_inference::{Endpoint, Request};
 use infernet_node::Sources;
 use infernet_node::buyer::consumer::{Answer, Said, Summary};
 use infernet_node::buyer::{BuyError, Purchase};
-use infernet_node::node::{Node, Selling, Settings};
+use infernet_node::node::{LeaseTerms, Node, Selling, Settings};
 use infernet_node::runtime::Tasks;
 use infernet_node::spending::Limits;
 use infernet_node::store::{Recovered, Store};
@@ -46,6 +46,7 @@ pub fn settings(number: u8, bootstrap: &[Multiaddr]) -> Settings {
         selling: None,
         budget: Limits::default(),
         own: Sources::default(),
+        lease: LeaseTerms::default(),
         wallets: Vec::new(),
     }
 }

@@ -1,17 +1,20 @@
 //! The consumer's side of a purchase: a head, bytes as they come, and what it cost at the end.
 //!
-//! The gateway holds the [`Answer`]; the spine holds the `Consumer`. Dropping the answer is how a consumer cancels.
+//! The gateway holds the [`Answer`]; the spine holds the `Consumer`, and each attempt a `Leg` of it. Dropping the answer is
+//! how a consumer cancels.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use infernet_protocol::receipt::JobReceipt;
 use infernet_protocol::stream::frames::Usage;
 use infernet_protocol::{Digest, LeaseId, MicroUsd, NodeId, Price, RequestId, Verified};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::buyer::BuyError;
 use crate::leases::Lease;
+use crate::runtime::unpoisoned;
 
 /// Chunks that wait for a consumer that reads slowly; beyond it the provider is back-pressured.
 const CHUNKS: usize = 32;
@@ -93,37 +96,56 @@ pub enum Said {
     Over(Box<Result<Summary, BuyError>>),
 }
 
+/// How an answer begins, or why it does not.
+pub type Beginning = Result<(Head, Chosen), BuyError>;
+
 /// The answer, as the gateway holds it.
 #[derive(Debug)]
 pub struct Answer {
     /// Ready when the engine has begun, or when all failed before.
-    pub head: oneshot::Receiver<Result<(Head, Chosen), BuyError>>,
+    pub head: oneshot::Receiver<Beginning>,
     /// The bytes, then how it ended.
     pub said: mpsc::Receiver<Said>,
 }
 
-/// The spine's end. What a provider says before its first token is held here, so that another can begin anew.
+/// The spine's end: who it was, and how it ended.
 #[derive(Debug)]
 pub(crate) struct Consumer {
-    head: Option<oneshot::Sender<Result<(Head, Chosen), BuyError>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    head: Mutex<Option<oneshot::Sender<Beginning>>>,
     said: mpsc::Sender<Said>,
+    /// One leg has begun to tell.
+    claimed: CancellationToken,
+}
+
+/// One attempt's way to the consumer. What a provider says before its first token is held here: another attempt may
+/// begin anew, or be quicker. The first that has something to tell is the one that tells.
+#[derive(Debug)]
+pub(crate) struct Leg {
+    shared: Arc<Shared>,
     chosen: Option<Chosen>,
-    held_head: Option<Head>,
+    head: Option<Head>,
     held: Vec<Bytes>,
     held_bytes: usize,
+    /// The consumer hears this leg.
+    tells: bool,
 }
 
 /// Both ends.
 pub(crate) fn pair() -> (Consumer, Answer) {
     let (head, head_receiver) = oneshot::channel();
     let (said, said_receiver) = mpsc::channel(CHUNKS);
-    let consumer = Consumer {
-        head: Some(head),
+    let shared = Shared {
+        head: Mutex::new(Some(head)),
         said,
-        chosen: None,
-        held_head: None,
-        held: Vec::new(),
-        held_bytes: 0,
+        claimed: CancellationToken::new(),
+    };
+    let consumer = Consumer {
+        shared: Arc::new(shared),
     };
     (
         consumer,
@@ -135,6 +157,53 @@ pub(crate) fn pair() -> (Consumer, Answer) {
 }
 
 impl Consumer {
+    /// Whether the consumer has seen anything, so that nobody else can begin anew.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.shared.claimed.is_cancelled()
+    }
+
+    /// The way of one attempt; where something was told, it goes on from there.
+    pub(crate) fn leg(&self) -> Leg {
+        Leg {
+            shared: self.shared.clone(),
+            chosen: None,
+            head: None,
+            held: Vec::new(),
+            held_bytes: 0,
+            tells: self.has_begun(),
+        }
+    }
+
+    /// Whether the consumer went away.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.shared.said.is_closed()
+    }
+
+    /// Ready when the consumer went away.
+    pub(crate) async fn gone(&self) {
+        self.shared.said.closed().await;
+    }
+
+    pub(crate) async fn finish(&self, summary: Summary) {
+        self.over(Ok(summary)).await;
+    }
+
+    pub(crate) async fn fail(&self, error: BuyError) {
+        let head = unpoisoned(&self.shared.head).take();
+        match head {
+            // A consumer that went away needs no answer.
+            Some(head) => drop(head.send(Err(error))),
+            None => self.over(Err(error)).await,
+        }
+    }
+
+    async fn over(&self, outcome: Result<Summary, BuyError>) {
+        let said = self.shared.said.send(Said::Over(Box::new(outcome)));
+        let _ = tokio::time::timeout(crate::line::STALLED, said).await;
+    }
+}
+
+impl Leg {
     /// A provider was asked.
     pub(crate) fn chosen(&mut self, lease: &Arc<Lease>, request: RequestId) {
         self.chosen = Some(Chosen {
@@ -145,26 +214,25 @@ impl Consumer {
         });
     }
 
-    /// Whether the consumer has seen anything, so that nobody else can begin anew.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.head.is_none()
+    /// Whether the consumer hears this leg.
+    pub(crate) fn tells(&self) -> bool {
+        self.tells
     }
 
-    /// Forgets what a provider said that then failed.
-    pub(crate) fn begin_anew(&mut self) {
-        (self.held_head, self.held_bytes) = (None, 0);
-        self.held.clear();
+    /// Whether another leg was quicker.
+    pub(crate) fn is_beaten(&self) -> bool {
+        !self.tells && self.shared.claimed.is_cancelled()
     }
 
     /// The engine has begun.
     pub(crate) fn head(&mut self, head: Head) {
-        self.held_head = Some(head);
+        self.head = Some(head);
     }
 
     /// Bytes of the answer. They are held until something was worth telling; then it waits while the consumer reads
     /// slowly.
     pub(crate) async fn data(&mut self, bytes: Bytes, worth_telling: bool) -> Result<(), Gone> {
-        if !self.has_begun() {
+        if !self.tells {
             self.held_bytes += bytes.len();
             self.held.push(bytes);
             return if worth_telling || self.held_bytes > HELD {
@@ -173,18 +241,22 @@ impl Consumer {
                 Ok(())
             };
         }
-        self.said.send(Said::Data(bytes)).await.map_err(|_| Gone)
+        self.shared.said.send(Said::Data(bytes)).await.map_err(|_| Gone)
     }
 
-    /// Tells the consumer what was held.
+    /// Tells the consumer what was held, unless another leg tells already.
     async fn release(&mut self) -> Result<(), Gone> {
-        if let (Some(head), Some(chosen)) = (self.held_head.take(), &self.chosen)
-            && let Some(sender) = self.head.take()
-        {
+        if !self.tells {
+            let (Some(head), Some(chosen)) = (self.head.take(), &self.chosen) else {
+                return Ok(());
+            };
+            let sender = unpoisoned(&self.shared.head).take().ok_or(Gone)?;
+            self.tells = true;
+            self.shared.claimed.cancel();
             sender.send(Ok((head, chosen.clone()))).map_err(|_| Gone)?;
         }
         for bytes in std::mem::take(&mut self.held) {
-            self.said.send(Said::Data(bytes)).await.map_err(|_| Gone)?;
+            self.shared.said.send(Said::Data(bytes)).await.map_err(|_| Gone)?;
         }
         // A fast engine has more ready: the consumer's task goes first, which waits for this one's thread.
         tokio::task::yield_now().await;
@@ -196,33 +268,11 @@ impl Consumer {
         self.release().await
     }
 
-    /// Whether the consumer went away.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.said.is_closed()
-    }
-
-    /// Ready when the consumer went away.
+    /// Ready when nobody hears this leg any more: the consumer went away, or hears another.
     pub(crate) async fn gone(&self) {
-        self.said.closed().await;
-    }
-
-    pub(crate) async fn finish(mut self, summary: Summary) {
-        if self.release().await.is_err() {
-            return;
+        tokio::select! {
+            () = self.shared.said.closed() => {}
+            () = self.shared.claimed.cancelled(), if !self.tells => {}
         }
-        self.over(Ok(summary)).await;
-    }
-
-    pub(crate) async fn fail(mut self, error: BuyError) {
-        match self.head.take() {
-            // A consumer that went away needs no answer.
-            Some(head) => drop(head.send(Err(error))),
-            None => self.over(Err(error)).await,
-        }
-    }
-
-    async fn over(self, outcome: Result<Summary, BuyError>) {
-        let said = self.said.send(Said::Over(Box::new(outcome)));
-        let _ = tokio::time::timeout(crate::line::STALLED, said).await;
     }
 }

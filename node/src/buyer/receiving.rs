@@ -30,6 +30,8 @@ pub(super) struct Receiving {
     pub(super) usage: frames::Usage,
     began: Instant,
     first: Option<Duration>,
+    /// When the first text of a stream came.
+    first_word: Option<Duration>,
 }
 
 impl Receiving {
@@ -52,6 +54,7 @@ impl Receiving {
             },
             began: Instant::now(),
             first: None,
+            first_word: None,
         }
     }
 
@@ -75,6 +78,11 @@ impl Receiving {
         }
     }
 
+    /// When the first text of a stream came.
+    pub(super) fn first_word(&self) -> Option<Duration> {
+        self.first_word
+    }
+
     pub(super) fn elapsed_us(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
@@ -96,6 +104,9 @@ impl Receiving {
         if let Some((ContentType::EventStream, watch)) = &mut self.watch {
             // What cannot be read is bounded by its bytes all the same.
             let _ = watch.push(bytes);
+            if self.first_word.is_none() && watch.seen().text_bytes > 0 {
+                self.first_word = Some(self.began.elapsed());
+            }
         }
         frame == 0
     }

@@ -60,12 +60,17 @@ impl Told {
         &self.providers
     }
 
-    /// Forgets what was not told after all. What it cost stays.
-    pub(super) fn begin_anew(&mut self) {
-        *self = Self {
+    /// Nothing told, and all that was paid.
+    pub(super) fn afresh(&self) -> Self {
+        Self {
             cost: self.cost,
             ..Self::default()
-        };
+        }
+    }
+
+    /// Forgets what was not told after all. What it cost stays.
+    pub(super) fn begin_anew(&mut self) {
+        *self = self.afresh();
     }
 
     /// The answer came to its end: there is nothing to go on with.

@@ -10,7 +10,7 @@ use super::Result;
 use crate::engines::Sources;
 use crate::home::Home;
 use crate::identity;
-use crate::node::{Node, Selling, Settings};
+use crate::node::{LeaseTerms, Node, Selling, Settings};
 use crate::out::{Exit, Failure};
 use crate::runtime::Tasks;
 use crate::spending::Limits;
@@ -68,6 +68,7 @@ impl<'a> Loopback<'a> {
             selling,
             budget: Limits::default(),
             own: Sources::default(),
+            lease: LeaseTerms::default(),
             wallets: Vec::new(),
         };
         Node::start(settings, store, recovered, self.tasks.clone())

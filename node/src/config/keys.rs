@@ -192,6 +192,11 @@ pub const KEYS: &[Key] = &[
         "let another provider go on where one breaks off",
     ),
     Key::new(
+        "consumer.hedging",
+        "true",
+        "ask a second provider where the first is later than it usually is",
+    ),
+    Key::new(
         "consumer.local_first",
         "false",
         "ask this node's own engines before the network",

@@ -37,6 +37,7 @@ pub(super) async fn respond(
     watching: Watching,
     dialect: Option<Box<dyn Dialect>>,
 ) -> Response {
+    watching.begun(&reply.source);
     let told = told(&reply);
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
     let names = Names {

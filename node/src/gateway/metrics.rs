@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use axum::http::StatusCode;
@@ -11,6 +11,8 @@ use bytes::Bytes;
 use infernet_inference::Usage;
 
 use super::Shared;
+use super::inference::Source;
+use crate::runtime::unpoisoned;
 
 /// Upper bounds of the buckets for the time to the first token, in milliseconds.
 const TTFT_BUCKETS: [u64; 10] = [5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000];
@@ -20,6 +22,8 @@ const TTFT_BUCKETS: [u64; 10] = [5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_
 pub(super) struct Metrics {
     /// By route and status; routes are those of the router and statuses few, so it stays small.
     requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
+    /// By who answers, as `x-infernet-source` names it.
+    sources: Mutex<BTreeMap<String, u64>>,
     running: AtomicU64,
     completed: AtomicU64,
     failed: AtomicU64,
@@ -35,7 +39,7 @@ pub(super) struct Metrics {
 impl Metrics {
     /// Counts a response.
     pub(super) fn responded(&self, route: &'static str, status: StatusCode) {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut requests = unpoisoned(&self.requests);
         *requests.entry((route, status.as_u16())).or_default() += 1;
     }
 
@@ -49,7 +53,7 @@ impl Metrics {
             "counter",
             "Responses by route and status.",
         );
-        for ((route, status), count) in &*self.requests.lock().unwrap_or_else(PoisonError::into_inner) {
+        for ((route, status), count) in &*unpoisoned(&self.requests) {
             line(
                 &mut out,
                 &format!("infernet_gateway_requests_total{{route=\"{route}\",status=\"{status}\"}}"),
@@ -79,6 +83,11 @@ impl Metrics {
                 &format!("infernet_gateway_answers_total{{end=\"{end}\"}}"),
                 read(counter),
             );
+        }
+        let name = "infernet_gateway_answers_begun_total";
+        head(&mut out, name, "counter", "Answers that began, by who gives them.");
+        for (source, count) in &*unpoisoned(&self.sources) {
+            line(&mut out, &format!("{name}{{source=\"{source}\"}}"), *count);
         }
         head(
             &mut out,
@@ -154,6 +163,13 @@ impl Watching {
             ended: false,
             _share: share,
         }
+    }
+
+    /// Somebody answers.
+    pub(super) fn begun(&self, source: &Source) {
+        *unpoisoned(&self.shared.metrics.sources)
+            .entry(source.to_string())
+            .or_default() += 1;
     }
 
     /// Bytes went to the client.

@@ -21,13 +21,8 @@ use crate::clock;
 use crate::happenings::Happening;
 use crate::leases::Unplaced;
 use crate::node::Node;
-use infernet_protocol::Millis;
 use infernet_protocol::reputation::Outcome;
 
-/// A lease's time: long enough that a conversation needs one auction, short enough that prices follow the market.
-const LEASE: Millis = Millis(10 * 60_000);
-/// Requests under one lease.
-const LEASE_REQUESTS: u32 = 10_000;
 /// Requests at once that a gateway asks for; the provider grants what it grants this buyer.
 const AT_ONCE: u16 = 64;
 /// Output tokens of a request that does not say.
@@ -94,7 +89,7 @@ impl Market {
             self.discover(node, &purchase.model).await;
         }
         let mut leave_out = leave_out.to_vec();
-        let unwanted = self.unwanted(purchase);
+        let unwanted = self.unwanted(purchase, &leave_out);
         leave_out.extend(&unwanted);
         let leave_out = &leave_out[..];
         let began =
@@ -310,9 +305,9 @@ impl Market {
             volume: Volume {
                 input_tokens: purchase.input_tokens,
                 output_tokens,
-                requests: LEASE_REQUESTS,
+                requests: self.lease.requests,
                 at_once: AT_ONCE,
-                lease: LEASE,
+                lease: self.lease.time,
             },
             policy: purchase.policy,
             price_cap: purchase.price_cap,

@@ -154,6 +154,17 @@ impl<'a> Page<'a> {
             }
             Happening::FirstToken { after_us, .. } => self.first_token = Some(*after_us),
             Happening::Settled { receipt, countersign } => self.receipt(receipt, countersign),
+            Happening::Hedged { provider, also } => {
+                if self.out.is_json() {
+                    let fields = json!({ "provider": provider.peer_id(), "also": also.peer_id() });
+                    return self.out.json(&event("hedged", fields));
+                }
+                let (late, also) = (stage.name(provider), stage.name(also));
+                self.out.line(format_args!(
+                    "  {}  {late} is late, so {also} is asked too",
+                    self.out.paint(Style::Yellow, "hedged")
+                ));
+            }
             Happening::WentOn { provider, why } => {
                 if self.out.is_json() {
                     let fields = json!({ "provider": provider.peer_id(), "why": why });

@@ -150,6 +150,13 @@ impl BuyerLease {
         self.running.len()
     }
 
+    /// Requests that may still be made under it.
+    #[must_use]
+    pub fn requests_left(&self) -> u32 {
+        let most = self.papers.offer.volume.requests.min(LEASE_REQUESTS);
+        most.saturating_sub(u32::try_from(self.made.len()).unwrap_or(u32::MAX))
+    }
+
     /// Whether the stream of a request is up, so that what came of it is not known yet.
     #[must_use]
     pub fn runs(&self, request: &RequestId) -> bool {
