@@ -56,8 +56,13 @@ use hedge::{Raced, Ran, race};
 use receiving::Receiving;
 use told::Told;
 
-/// Providers that may fail one request before it is given up.
-const ATTEMPTS: usize = 6;
+/// Failures of providers after which a request is given up.
+const ATTEMPTS: u32 = 12;
+/// Where a provider was lost and nobody else is to be had, this long somebody is looked for: a node that crashed is
+/// started again within seconds, and another's ad may be on its way.
+const LOOK_FOR: Duration = Duration::from_secs(15);
+/// Between two looks, where nothing is heard meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A request whose time is up gets this long to be cancelled and receipted.
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 /// Time to compare books with one provider.
@@ -303,7 +308,12 @@ pub(crate) async fn serve(node: Arc<Node>, purchase: Purchase, consumer: Consume
 #[derive(Default)]
 struct Tried {
     attempts: u32,
+    failures: u32,
+    /// Who failed it, and is not asked again.
     failed: Vec<NodeId>,
+    /// Those of them that were lost, and may come back.
+    lost: Vec<NodeId>,
+    lost_at: Option<Instant>,
     /// What the consumer has been told.
     told: Told,
     /// A lease was over before it could be used; that is excused once.
@@ -321,13 +331,13 @@ async fn buy(
     let mut runner_up = None;
     // What is left of the answer, where a provider broke off and another goes on.
     let mut rest: Option<Arc<Purchase>> = None;
-    let mut lost = None;
+    let mut lost: Option<Failure> = None;
     loop {
         let purchase = rest.as_ref().unwrap_or(whole);
         let using = match runner_up.take() {
             Some(using) => using,
             None => tokio::select! {
-                found = node.leases.find(node, purchase, &tried.failed) => match (found, lost.take()) {
+                found = find(node, purchase, tried) => match (found, lost.take()) {
                     (Err(_), Some(failure)) => return Err(BuyError::BrokenOff(failure)),
                     (found, _) => found?,
                 },
@@ -348,7 +358,7 @@ async fn buy(
         }) = also
         {
             node.market.disappointed(node, using.lease.worker, &failure);
-            give_up(node, &using.lease, &failure, &mut tried.failed);
+            give_up(node, &using.lease, &failure, tried);
         }
         tried.told = ran.told;
         let failure = match ran.outcome {
@@ -389,8 +399,8 @@ async fn buy(
             node.leases.end(&lease);
         }
         if !is_excused {
-            give_up(node, &lease, &failure, &mut tried.failed);
-            if tried.failed.len() >= ATTEMPTS {
+            give_up(node, &lease, &failure, tried);
+            if tried.failures >= ATTEMPTS {
                 return Err(match delivered {
                     true => BuyError::BrokenOff(failure),
                     false => BuyError::Failed(failure),
@@ -406,12 +416,36 @@ async fn buy(
     }
 }
 
-/// This request goes to that provider no more.
-fn give_up(node: &Arc<Node>, lease: &Lease, failure: &Failure, failed: &mut Vec<NodeId>) {
-    if failure.is_its_own() {
-        node.leases.end(lease);
+/// A lease for the request. Where a provider was lost and nobody else is there, it waits for one, or for that one.
+async fn find(node: &Arc<Node>, purchase: &Purchase, tried: &mut Tried) -> Result<Using, Unplaced> {
+    loop {
+        let unplaced = match node.leases.find(node, purchase, &tried.failed).await {
+            Ok(using) => return Ok(using),
+            Err(unplaced) => unplaced,
+        };
+        if tried.lost_at.is_none_or(|at| at.elapsed() > LOOK_FOR) || matches!(unplaced, Unplaced::Journal) {
+            return Err(unplaced);
+        }
+        node.market.learn_within(LOOK_EVERY).await;
+        let lost = std::mem::take(&mut tried.lost);
+        tried.failed.retain(|node| !lost.contains(node));
     }
-    failed.push(lease.worker);
+}
+
+/// This request goes to that provider no more, unless it was lost and comes back.
+fn give_up(node: &Arc<Node>, lease: &Lease, failure: &Failure, tried: &mut Tried) {
+    let worker = lease.worker;
+    match failure {
+        Failure::Lost(_) | Failure::Unreachable => {
+            node.leases.end_with(worker);
+            tried.lost.push(worker);
+            tried.lost_at = Some(Instant::now());
+        }
+        failure if failure.is_its_own() => node.leases.end(lease),
+        _ => {}
+    }
+    tried.failures += 1;
+    tried.failed.push(worker);
 }
 
 /// One request with one provider, from the prompt to the co-signed receipt.

@@ -391,9 +391,15 @@ impl Market {
             | Failure::Beaten
             | Failure::Late => return,
         };
+        let now = Instant::now();
+        let is_lost = matches!(failure, Failure::Unreachable | Failure::Lost(_));
+        // A node that goes down takes all its streams with it: that is one incident.
+        if is_lost && !self.state().breaker.is_new_incident(worker, now) {
+            return;
+        }
         self.observe(worker, outcome);
         let counts = matches!(outcome, Outcome::Failed | Outcome::Disputed | Outcome::Refused);
-        if counts && self.state().breaker.failed(worker, Instant::now()) {
+        if counts && self.state().breaker.failed(worker, now) {
             info!(provider = %worker.short(), "it keeps failing, and is left alone for a while");
             node.leases.end_with(worker);
         }
@@ -465,6 +471,11 @@ impl Market {
             }
             learned.await;
         }
+    }
+
+    /// Waits until an ad was news, and no longer than this.
+    pub(crate) async fn learn_within(&self, most: Duration) {
+        let _ = tokio::time::timeout(most, self.learned.notified()).await;
     }
 
     /// Whether anybody is known to serve a model.

@@ -157,9 +157,31 @@ impl Process {
         Self::start(command).await
     }
 
+    /// A node that sells what the embedded engine runs, with so many slots for anybody.
+    pub async fn embedded(home: &NodeHome, at: &str, slots: &str) -> Self {
+        let mut command = node(home, at, "start");
+        command.args([
+            "--foreground",
+            "--backend",
+            "embedded",
+            "--slots",
+            slots,
+            "--stranger-slots",
+            slots,
+        ]);
+        Self::start(command).await
+    }
+
     /// A node that only buys.
     pub async fn gateway(home: &NodeHome, at: &str) -> Self {
-        Self::start(node(home, at, "gateway")).await
+        Self::gateway_set(home, at, &[]).await
+    }
+
+    /// The same, with settings of its own.
+    pub async fn gateway_set(home: &NodeHome, at: &str, settings: &[(&str, &str)]) -> Self {
+        let mut command = node(home, at, "gateway");
+        command.envs(settings.iter().copied());
+        Self::start(command).await
     }
 
     /// The first address that it listens on.

@@ -14,6 +14,8 @@ const FAILURES: u32 = 3;
 const OPEN_FIRST: Duration = Duration::from_secs(5);
 /// And at most: a provider that was repaired is found again soon.
 const OPEN_MOST: Duration = Duration::from_secs(5 * 60);
+/// Streams that are lost within this time of each other are lost to the same thing.
+const INCIDENT: Duration = Duration::from_secs(1);
 /// Circuits held: those of providers that failed lately, which are few.
 const HELD: usize = 4_096;
 
@@ -22,6 +24,7 @@ struct Circuit {
     failures: u32,
     opened: u32,
     until: Option<Instant>,
+    lost: Option<Instant>,
 }
 
 /// All circuits that are not in their first state.
@@ -33,15 +36,7 @@ pub(super) struct Breaker {
 impl Breaker {
     /// A request failed; whether that opened the circuit.
     pub(super) fn failed(&mut self, provider: NodeId, now: Instant) -> bool {
-        if self.circuits.len() >= HELD {
-            self.circuits
-                .retain(|_, circuit| circuit.until.is_some_and(|until| now < until));
-        }
-        let circuit = self.circuits.entry(provider).or_insert(Circuit {
-            failures: 0,
-            opened: 0,
-            until: None,
-        });
+        let circuit = self.circuit(provider, now);
         // Requests that were under way when it opened say nothing new.
         if circuit.until.is_some_and(|until| now < until) {
             return false;
@@ -56,6 +51,25 @@ impl Breaker {
         circuit.opened = circuit.opened.saturating_add(1);
         circuit.failures = 0;
         true
+    }
+
+    /// Whether the loss of a stream is not another of those that were lost just now.
+    pub(super) fn is_new_incident(&mut self, provider: NodeId, now: Instant) -> bool {
+        let before = self.circuit(provider, now).lost.replace(now);
+        before.is_none_or(|before| now.saturating_duration_since(before) > INCIDENT)
+    }
+
+    fn circuit(&mut self, provider: NodeId, now: Instant) -> &mut Circuit {
+        if self.circuits.len() >= HELD {
+            self.circuits
+                .retain(|_, circuit| circuit.until.is_some_and(|until| now < until));
+        }
+        self.circuits.entry(provider).or_insert(Circuit {
+            failures: 0,
+            opened: 0,
+            until: None,
+            lost: None,
+        })
     }
 
     /// A request was answered.
@@ -105,6 +119,15 @@ mod tests {
         assert!(breaker.is_open(&one, later + OPEN_FIRST) && !breaker.is_open(&one, later + 2 * OPEN_FIRST));
         breaker.served(&one);
         assert!(!breaker.is_open(&one, later));
+    }
+
+    #[test]
+    fn streams_that_are_lost_together_are_one_incident() {
+        let (mut breaker, now, one) = (Breaker::default(), Instant::now(), provider(1));
+        assert!(breaker.is_new_incident(one, now));
+        assert!((0..32).all(|_| !breaker.is_new_incident(one, now)));
+        assert!(breaker.is_new_incident(one, now + 2 * INCIDENT));
+        assert!(breaker.is_new_incident(provider(2), now));
     }
 
     #[test]

@@ -14,7 +14,7 @@ const QUESTIONS: [&str; 3] = [
     "Tell me a long story about a bear.",
 ];
 
-fn greedy(question: &str) -> Value {
+pub(super) fn greedy(question: &str) -> Value {
     json!({
         "model": "infernet-demo", "stream": true, "stream_options": { "include_usage": true },
         "temperature": 0, "max_tokens": TOKENS, "messages": [{ "role": "user", "content": question }],
@@ -23,17 +23,17 @@ fn greedy(question: &str) -> Value {
 
 /// What a stream says: its text, the ids of its chunks, its last usage, and its comments.
 #[derive(Debug, Default, PartialEq)]
-struct Said {
-    text: String,
-    ids: Vec<String>,
-    usage: Value,
-    comments: Vec<String>,
-    finish: Vec<String>,
-    done: bool,
-    error: Value,
+pub(super) struct Said {
+    pub(super) text: String,
+    pub(super) ids: Vec<String>,
+    pub(super) usage: Value,
+    pub(super) comments: Vec<String>,
+    pub(super) finish: Vec<String>,
+    pub(super) done: bool,
+    pub(super) error: Value,
 }
 
-fn read(body: &str) -> Said {
+pub(super) fn read(body: &str) -> Said {
     let mut said = Said::default();
     for event in body.split("\n\n").filter(|event| !event.is_empty()) {
         let Some(data) = event.strip_prefix("data: ") else {
@@ -138,4 +138,38 @@ async fn another_provider_goes_on_with_the_very_same_text() {
         );
     }
     assert_eq!(struck_in_the_middle, QUESTIONS.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_failover_off_a_broken_stream_says_so() {
+    let homes: [NodeHome; 4] = Default::default();
+    let hub = Process::bootstrap(&homes[0]).await;
+    let mut providers = [
+        Process::provider(&homes[1], hub.address(), None).await,
+        Process::provider(&homes[2], hub.address(), None).await,
+    ];
+    let gateway = Process::gateway_set(&homes[3], hub.address(), &[("INFERNET_CONSUMER_FAILOVER", "false")]).await;
+    let client = Client::default();
+    // On a busy machine the blow may come when all is said already; then it is tried again.
+    for question in QUESTIONS.iter().cycle().take(4 * QUESTIONS.len()) {
+        let mut struck = None;
+        let said = ask(&client, &gateway, question, async |provider| {
+            let which = providers
+                .iter()
+                .position(|process| process.peer_id() == provider)
+                .unwrap();
+            providers[which].kill().await;
+            struck = Some(which);
+        })
+        .await;
+        if said.done {
+            let which = struck.unwrap();
+            providers[which] = Process::provider(&homes[1 + which], hub.address(), None).await;
+            continue;
+        }
+        assert_eq!(said.error["code"], "provider_failed", "{said:?}");
+        assert!(!said.text.is_empty() && said.comments.is_empty(), "{said:?}");
+        return;
+    }
+    panic!("no blow came in time");
 }

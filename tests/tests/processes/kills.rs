@@ -29,7 +29,7 @@ const STRIKE_WITHIN_TOKENS: u64 = 1_200;
 /// A provider of one request is struck within this long after it was asked.
 const STRIKE_WITHIN_MS: u64 = 300;
 
-fn from_environment(name: &str) -> Option<u64> {
+pub(super) fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name)
         .ok()
         .map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number")))
@@ -39,7 +39,7 @@ fn rounds() -> u64 {
     from_environment("INFERNET_KILLS").unwrap_or(ROUNDS)
 }
 
-fn chance() -> ChaCha8Rng {
+pub(super) fn chance() -> ChaCha8Rng {
     let seed = from_environment("INFERNET_KILLS_SEED").unwrap_or_else(rand::random);
     println!("INFERNET_KILLS_SEED={seed}");
     ChaCha8Rng::seed_from_u64(seed)

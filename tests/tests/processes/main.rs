@@ -9,6 +9,7 @@
 
 mod failover;
 mod kills;
+mod load;
 #[path = "../../../plugins/inference/tests/replay/mod.rs"]
 mod replay;
 
