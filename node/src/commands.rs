@@ -10,6 +10,7 @@ mod identity;
 mod init;
 mod logs;
 mod loopback;
+mod models;
 mod network;
 mod receipts;
 mod start;
@@ -87,7 +88,7 @@ fn dispatch(command: &Command, context: &Context) -> Result {
         Command::Restart(args) => start::restart(args, context),
         Command::Status => status::run(context),
         Command::Logs(args) => logs::run(args, context),
-        Command::Models => network::models(context),
+        Command::Models(args) => models::run(args, context),
         Command::Peers => network::peers(context),
         Command::Receipts(args) => receipts::run(args, context),
         Command::Completions(args) => completions::run(*args, context),

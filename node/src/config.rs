@@ -171,6 +171,8 @@ pub struct Config {
     pub provider: Provider,
     /// How it buys.
     pub consumer: Consumer,
+    /// Conversations on this terminal.
+    pub chat: Chat,
     /// The HTTP edge for local programs.
     pub gateway: Gateway,
     /// Where Prometheus reads; `None` is nowhere.
@@ -226,6 +228,13 @@ pub struct Consumer {
     pub public: bool,
     /// Whether another provider may go on where one breaks off.
     pub failover: bool,
+}
+
+/// Conversations on this terminal.
+#[derive(Clone, Debug)]
+pub struct Chat {
+    /// Whether what is typed is kept on disk.
+    pub history: bool,
 }
 
 /// The HTTP edge for local programs.
@@ -309,6 +318,9 @@ pub fn load(home: &Home, environment: &Environment, flags: &Overrides) -> Result
             price_cap: price(keys::PRICE_CAP_KEYS)?,
             public: values.parse("consumer.public")?,
             failover: values.parse("consumer.failover")?,
+        },
+        chat: Chat {
+            history: values.parse("chat.history")?,
         },
         gateway: values.gateway()?,
         metrics: values.address("metrics.listen")?,

@@ -45,6 +45,7 @@ mod provider;
 mod recovery;
 pub mod runtime;
 pub mod service;
+mod similar;
 pub mod store;
 mod worker;
 
