@@ -138,6 +138,12 @@ impl Out {
         !self.json && std::io::stdout().is_terminal()
     }
 
+    /// Whether styles are shown.
+    #[must_use]
+    pub fn is_coloured(&self) -> bool {
+        self.colour
+    }
+
     /// `text` in a style, where styles are shown.
     #[must_use]
     pub fn paint(&self, style: Style, text: &str) -> String {

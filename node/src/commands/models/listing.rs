@@ -68,16 +68,25 @@ impl Model {
             || self.quantisations.iter().any(holds)
     }
 
-    /// How many providers serve it, and the longest context among them, in words.
-    pub(in crate::commands) fn served(&self) -> String {
+    /// What matters most of it, in one line.
+    pub(in crate::commands) fn in_short(&self) -> String {
         let providers = match self.providers {
             1 => "1 provider".to_owned(),
             several => format!("{several} providers"),
         };
-        match self.context {
-            Some(context) => format!("{providers}, {} tokens of context", tokens(context)),
-            None => providers,
-        }
+        let context = self
+            .context
+            .map(|context| format!("{} tokens of context", tokens(context)));
+        let price = match self.price.is_free() {
+            true => "free".to_owned(),
+            false => format!(
+                "{} in, {} out per million tokens",
+                dollars(self.price.input),
+                dollars(self.price.output)
+            ),
+        };
+        let parts = [Some(providers), context, Some(price)];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
     }
 
     fn cells(&self) -> Vec<String> {
@@ -237,7 +246,8 @@ mod tests {
             ["*", "b", "1", "32k", "free", "free", "-", "3.2", "-", "q4_k_m"]
         );
         assert_eq!(columns.len(), rows[0].len());
-        assert_eq!(models[1].served(), "1 provider, 32k tokens of context");
+        assert_eq!(models[1].in_short(), "1 provider · 32k tokens of context · free");
+        assert!(models[0].in_short().ends_with("$0.30 in, $0.60 out per million tokens"));
 
         let dear = [model("a", 0, None, json!({ "price": { "request_microusd": 7 } }))];
         let (columns, rows) = table(&dear, None);
