@@ -92,6 +92,11 @@ impl Chunk {
         self.delta(&["reasoning_content", "reasoning"]).is_some()
     }
 
+    /// Whether the answer ends here because it may not be longer.
+    pub(super) fn is_at_limit(&self) -> bool {
+        self.0["choices"][0]["finish_reason"] == "length"
+    }
+
     /// What the answer used, at its end.
     pub(super) fn usage(&self) -> Option<Usage> {
         Usage::read(&self.0["usage"])
@@ -145,6 +150,7 @@ mod tests {
         assert_eq!(delta(json!({ "role": "assistant", "content": "" })).text(), None);
         assert!(delta(json!({ "reasoning_content": "hm" })).thinks());
         assert!(!delta(json!({ "reasoning": null, "content": "a" })).thinks());
+        assert!(chunk(&json!({ "choices": [{ "delta": {}, "finish_reason": "length" }] })).is_at_limit());
         let end = chunk(&json!({ "choices": [], "usage": {
             "prompt_tokens": 1, "completion_tokens": 2, "infernet": { "cost_microusd": 3, "providers": ["a", "b"] } } }));
         assert_eq!(

@@ -19,7 +19,7 @@ const fn known(name: &'static str, takes: &'static str, about: &'static str) -> 
 }
 
 /// Every order, in the order of `/help`.
-pub(super) const ORDERS: [Known; 11] = [
+pub(super) const ORDERS: [Known; 10] = [
     known("/help", "", "this list"),
     known(
         "/model",
@@ -38,7 +38,6 @@ pub(super) const ORDERS: [Known; 11] = [
     known("/save", "FILE", "write the conversation to a new file, as Markdown"),
     known("/retry", "", "the last question again, to another provider"),
     known("/quit", "", "leave"),
-    known("/exit", "", "leave"),
 ];
 
 /// What was typed.
@@ -117,6 +116,12 @@ pub(super) fn read(typed: &str) -> Result<Input, Wrong> {
         return Ok(Input::Question(typed.trim().to_owned()));
     }
     let (word, rest) = typed.split_once(char::is_whitespace).unwrap_or((typed, ""));
+    // What other programs call them.
+    let word = match word {
+        "/exit" => "/quit",
+        "/new" => "/clear",
+        word => word,
+    };
     let rest = Some(rest.trim()).filter(|rest| !rest.is_empty()).map(str::to_owned);
     let Some(known) = ORDERS.iter().find(|known| known.name == word) else {
         let near = similar(word, ORDERS.iter().map(|known| known.name)).first().copied();
@@ -198,7 +203,10 @@ pub(super) fn complete(typed: &str, names: &Names) -> (usize, Vec<String>) {
         "/system" => vec!["off"],
         _ => Vec::new(),
     };
-    let fitting = candidates.into_iter().filter(|candidate| candidate.starts_with(word));
+    // A model is known by what stands behind its maker too.
+    let short = |name: &str| name.rsplit_once('/').is_some_and(|(_, name)| name.starts_with(word));
+    let fits = |candidate: &&str| candidate.starts_with(word) || !word.is_empty() && short(candidate);
+    let fitting = candidates.into_iter().filter(fits);
     (order.len() + 1, fitting.map(str::to_owned).collect())
 }
 
@@ -245,6 +253,7 @@ mod tests {
             ("/retry", Order::Retry),
             ("/quit", Order::Quit),
             ("/exit", Order::Quit),
+            ("/new", Order::Clear),
         ] {
             assert_eq!(read(typed), Ok(Input::Order(order)), "{typed}");
         }
@@ -296,13 +305,15 @@ mod tests {
     #[test]
     fn words_are_completed() {
         let names = Names {
-            models: vec!["qwen3:8b".to_owned(), "infernet-demo".to_owned()],
+            models: vec!["qwen3:8b".to_owned(), "meta/llama".to_owned()],
             providers: vec!["16Uiu2HAx".to_owned()],
         };
         let completed = |typed: &str| complete(typed, &names);
         assert_eq!(completed("/mo"), (0, vec!["/model ".to_owned()]));
         assert_eq!(completed("/c"), (0, vec!["/cost".to_owned(), "/clear".to_owned()]));
         assert_eq!(completed("/model q"), (7, vec!["qwen3:8b".to_owned()]));
+        assert_eq!(completed("/model ll").1, ["meta/llama"]);
+        assert_eq!(completed("/model ").1.len(), 2);
         assert_eq!(completed("/provider ").1, ["any", "16Uiu2HAx"]);
         assert_eq!(completed("/policy f").1, ["fastest"]);
         assert!(completed("tell me").1.is_empty() && completed("/save x").1.is_empty());

@@ -173,12 +173,13 @@ impl Session<'_> {
     async fn ask(&mut self, asked: Asked, ignored: Option<NodeId>) -> Option<Exit> {
         let body = self.wishes.body(&asked.messages, ignored);
         let hush = self.terminal.hush();
-        let mut showing = Showing::new(self.out, "auctioning");
+        let mut showing = Showing::new(self.out, "auctioning, then waiting for a first token");
         let ended = tokio::select! {
             ended = showing.receive(self.connection, &body) => Ok(ended),
             signal = self.signals.next() => Err(signal),
         };
         let (word, failure) = match &ended {
+            Ok(Ok(())) if showing.at_limit => ("at its length limit (`--max-tokens`)", None),
             Ok(Ok(())) => ("", None),
             Ok(Err(failure)) if showing.text.is_empty() => ("no answer", Some(failure)),
             Ok(Err(failure)) => ("broken off", Some(failure)),
@@ -187,8 +188,15 @@ impl Session<'_> {
         };
         showing.end(word);
         drop(hush);
-        if let Some(failure) = failure {
-            self.out.error(&failure.message);
+        match failure {
+            Some(failure) if ignored.is_some() && failure.exit == Exit::Unreachable => {
+                let model = &self.wishes.model;
+                self.out.error(format_args!(
+                    "no other provider of `{model}` is free: ask anew to let the last one answer"
+                ));
+            }
+            Some(failure) => self.out.error(&failure.message),
+            None => {}
         }
         self.remember(asked, showing, !matches!(ended, Ok(Ok(()))));
         self.out.line("");

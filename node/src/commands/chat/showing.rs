@@ -62,6 +62,8 @@ pub(super) struct Showing {
     /// The request's id in the ledger.
     pub(super) request: Option<String>,
     pub(super) usage: Option<Usage>,
+    /// Whether it ended because it may not be longer.
+    pub(super) at_limit: bool,
 }
 
 impl Showing {
@@ -78,6 +80,7 @@ impl Showing {
             provider: None,
             request: None,
             usage: None,
+            at_limit: false,
         }
     }
 
@@ -105,6 +108,7 @@ impl Showing {
             self.text.push_str(text);
             self.out.piece(&self.wrap.push(text));
         }
+        self.at_limit |= chunk.is_at_limit();
         if let Some(usage) = chunk.usage() {
             self.usage = Some(usage);
             self.provider = chunk.provider().map(str::to_owned).or(self.provider.take());

@@ -3,15 +3,13 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use infernet_protocol::NodeId;
-
 use super::super::orders::{self, ORDERS, Order};
 use super::Session;
 use crate::cli::ModelOrder;
 use crate::commands::Result;
 use crate::commands::models::{sort, table};
 use crate::home::private_file;
-use crate::out::{Exit, Style, short_peer, terminal_width};
+use crate::out::{Exit, Style, terminal_width};
 
 /// Keys that a person may look for.
 const KEYS: [(&str, &str); 5] = [
@@ -106,7 +104,8 @@ impl Session<'_> {
             None => "any provider".to_owned(),
         });
         if let Some(last) = self.answered.back() {
-            self.aside(&format!("the last answer came from {}", named(last)));
+            self.aside(&format!("the last answer came from {}", last.peer_id()));
+            self.aside(&format!("                            = {}", last.npub()));
         }
     }
 
@@ -131,7 +130,7 @@ impl Session<'_> {
             _ => PathBuf::from(file),
         };
         match write_new(&path, &self.talk.markdown()) {
-            Ok(()) => self.aside(&format!("{} answers in `{}`", self.talk.len(), path.display())),
+            Ok(()) => self.aside(&format!("saved in `{}`", path.display())),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let why = format!("`{}` is there already: name a new file", path.display());
                 self.out.error(why);
@@ -154,12 +153,6 @@ impl Session<'_> {
         }
         self.ask(asked, self.tried).await
     }
-}
-
-/// In both of its names, to be copied.
-fn named(node: &NodeId) -> String {
-    let peer = node.peer_id();
-    format!("{} ({peer}, {})", short_peer(&peer), node.npub())
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
