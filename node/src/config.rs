@@ -506,6 +506,7 @@ mod tests {
         assert_eq!((config.provider.slots, config.provider.stranger_slots), (None, 4));
         assert_eq!(config.gateway.listen, Some("127.0.0.1:46338".parse().unwrap()));
         assert_eq!((config.metrics, config.consumer.policy), (None, Policy::Balanced));
+        assert!(!config.chat.history, "what is asked is nobody's business");
         let kinds: Vec<_> = config
             .engines
             .hosts

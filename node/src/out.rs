@@ -8,7 +8,7 @@ use std::io::{IsTerminal as _, Write as _};
 use serde_json::Value;
 
 pub use table::Column;
-pub use wrap::{Wrap, plain, width};
+pub use wrap::{Wrap, plain, width, wrapped};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -30,8 +30,12 @@ use crate::runtime::{self, Tasks};
 /// A node that joined for this gets so long to end.
 const DRAIN: Duration = Duration::from_secs(3);
 
+/// Terminals on which no line can be edited.
+const DUMB: [&str; 3] = ["dumb", "cons25", "emacs"];
+
 pub(super) fn run(args: &ChatArgs, context: &Context) -> Result {
-    let is_session = args.prompt.is_none() && std::io::stdin().is_terminal() && context.out.is_terminal();
+    let is_session =
+        args.prompt.is_none() && std::io::stdin().is_terminal() && context.out.is_terminal() && !is_dumb(context);
     // Warnings of a node that only joined for this would stand in the middle of a conversation.
     super::foreground::log(if is_session { "error" } else { "warn" }, context)?;
     let config = context.config(&args.overrides())?.config;
@@ -45,4 +49,9 @@ pub(super) fn run(args: &ChatArgs, context: &Context) -> Result {
         tasks.drain(DRAIN).await;
         ended
     })
+}
+
+fn is_dumb(context: &Context) -> bool {
+    let terminal = context.environment.get("TERM");
+    terminal.is_some_and(|name| DUMB.contains(&name))
 }

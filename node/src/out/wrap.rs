@@ -19,6 +19,14 @@ fn is_plain(c: char) -> bool {
     matches!(c, '\n' | '\t') || !c.is_control()
 }
 
+/// A whole text, broken between words into lines of so many columns.
+#[must_use]
+pub fn wrapped(text: &str, width: usize) -> String {
+    let mut wrap = Wrap::new(width, "");
+    let begun = wrap.push(text);
+    begun + &wrap.finish()
+}
+
 /// Backticks that open and close a block of code.
 const FENCE: u8 = 3;
 
@@ -135,7 +143,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn wrapped(width: usize, indent: &'static str, pieces: &[&str]) -> String {
+    fn streamed(width: usize, indent: &'static str, pieces: &[&str]) -> String {
         let mut wrap = Wrap::new(width, indent);
         let mut out: String = pieces.iter().map(|piece| wrap.push(piece)).collect();
         out.push_str(&wrap.finish());
@@ -144,12 +152,13 @@ mod tests {
 
     #[test]
     fn lines_are_broken_between_words() {
-        assert_eq!(wrapped(10, "", &["once upo", "n a time"]), "once upon\na time");
-        assert_eq!(wrapped(10, "  ", &["one two three\nfour"]), "one two\n  three\n  four");
-        assert_eq!(wrapped(4, "", &["unbreakable is"]), "unbr\neaka\nble\nis");
-        assert_eq!(wrapped(4, "", &["日本語"]), "日本\n語");
+        assert_eq!(streamed(10, "", &["once upo", "n a time"]), "once upon\na time");
+        assert_eq!(wrapped("once upon a time", 10), "once upon\na time");
+        assert_eq!(streamed(10, "  ", &["one two three\nfour"]), "one two\n  three\n  four");
+        assert_eq!(streamed(4, "", &["unbreakable is"]), "unbr\neaka\nble\nis");
+        assert_eq!(streamed(4, "", &["日本語"]), "日本\n語");
         assert_eq!(
-            wrapped(20, "", &["- a\n  - b  c"]),
+            streamed(20, "", &["- a\n  - b  c"]),
             "- a\n  - b  c",
             "indents and gaps stay"
         );
@@ -159,7 +168,7 @@ mod tests {
     fn code_is_left_as_it_is() {
         let code = "see\n```sh\nlong line of a program\n```\n";
         assert_eq!(
-            wrapped(8, "", &[code, "and so on and on"]),
+            streamed(8, "", &[code, "and so on and on"]),
             format!("{code}and so\non and\non")
         );
     }
@@ -167,7 +176,7 @@ mod tests {
     #[test]
     fn nothing_commands_the_terminal() {
         assert_eq!(plain("a\x1b[2Jb\r\u{9b}c\td\n"), "a[2Jbc\td\n");
-        assert_eq!(wrapped(20, "", &["a\x1b]0;title\x07b"]), "a]0;titleb");
+        assert_eq!(streamed(20, "", &["a\x1b]0;title\x07b"]), "a]0;titleb");
     }
 
     proptest! {
@@ -175,7 +184,7 @@ mod tests {
         fn no_letter_is_lost_and_no_line_too_long(pieces in proptest::collection::vec("[a-z日 ]{0,12}", 0..12)) {
             let text: String = pieces.concat();
             let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
-            let out = wrapped(12, "", &pieces);
+            let out = streamed(12, "", &pieces);
             let letters = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
             prop_assert_eq!(letters(&text), letters(&out));
             prop_assert!(out.lines().all(|line| width(line.trim_start()) <= 12), "{}", out);

@@ -113,6 +113,7 @@ async fn a_session_at_a_terminal() {
     terminal.press("half a question").await;
     terminal.press(INTERRUPT).await;
     terminal.until("Ctrl-C again leaves").await;
+    terminal.until("> ").await;
     terminal.press(END).await;
     terminal.until("2 requests · ").await;
     assert_eq!(terminal.ended().await, Some(0));

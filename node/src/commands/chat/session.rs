@@ -13,14 +13,14 @@ use super::cost::Costs;
 use super::editor::{Editor, Typed};
 use super::history::History;
 use super::orders::{self, Input, Names};
-use super::showing::{Showing, Waiting};
+use super::showing::{Showing, Waiting, columns};
 use super::terminal::Terminal;
 use super::wishes::Wishes;
 use crate::cli::ChatArgs;
 use crate::commands::models::Model;
 use crate::commands::{Context, Result};
 use crate::config::Config;
-use crate::out::{Exit, Out, Style};
+use crate::out::{Exit, Out, Style, wrapped};
 use crate::runtime::{Signal, Signals, Tasks};
 use crate::similar::similar;
 
@@ -34,7 +34,7 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 pub(super) async fn run(args: &ChatArgs, config: Config, context: &Context, tasks: &Tasks) -> Result {
     // Before the editor is: it puts its own in the place of a handler, and back.
     let mut signals = Signals::new()?;
-    let terminal = Terminal::new()?;
+    let terminal = Terminal::hushed()?;
     let history = History::new(&context.home, config.chat.history);
     let editor = Editor::start(history.entries()?, context.out)?;
     let opening = Waiting::new("joining the network");
@@ -145,7 +145,7 @@ impl Session<'_> {
             Some(served) => self.aside(&format!("{model} · {}", served.in_short())),
             None => self.out.note(self.nobody_serves(model)),
         }
-        self.aside("/help lists what there is beside questions; Ctrl-C stops an answer, Ctrl-D leaves");
+        self.aside("/help lists the orders; Ctrl-C stops an answer, Ctrl-D leaves");
     }
 
     /// Does what was typed; an exit code where that ends the session.
@@ -172,7 +172,6 @@ impl Session<'_> {
     /// Asks, shows the answer as it comes, and remembers it; an exit code where the process is asked to end meanwhile.
     async fn ask(&mut self, asked: Asked, ignored: Option<NodeId>) -> Option<Exit> {
         let body = self.wishes.body(&asked.messages, ignored);
-        let hush = self.terminal.hush();
         let mut showing = Showing::new(self.out, "auctioning, then waiting for a first token");
         let ended = tokio::select! {
             ended = showing.receive(self.connection, &body) => Ok(ended),
@@ -187,7 +186,6 @@ impl Session<'_> {
             Err(_) => ("cut", None),
         };
         showing.end(word);
-        drop(hush);
         match failure {
             Some(failure) if ignored.is_some() && failure.exit == Exit::Unreachable => {
                 let model = &self.wishes.model;
@@ -271,6 +269,7 @@ impl Session<'_> {
 
     /// What matters less than answers.
     fn aside(&self, text: &str) {
-        self.out.line(self.out.paint(Style::Dim, text));
+        let text = wrapped(text, columns());
+        self.out.line(self.out.paint(Style::Dim, &text));
     }
 }

@@ -9,12 +9,18 @@ use super::answer::Chunk;
 use super::connection::Connection;
 use super::cost::{Pace, Usage};
 use crate::commands::Result;
-use crate::out::{Out, Style, Wrap, short_peer, terminal_width};
+use crate::out::{Out, Style, Wrap, plain, short_peer, terminal_width, wrapped};
 
 /// Longest lines of text that are comfortable to read.
 const WIDEST: usize = 100;
 /// Columns of a terminal that does not say how many it has.
 const USUAL: usize = 80;
+/// Columns that the lines of a session have.
+pub(super) fn columns() -> usize {
+    // A word that fills the last column makes some terminals begin a line of their own.
+    terminal_width().unwrap_or(USUAL).saturating_sub(1).min(WIDEST)
+}
+
 /// How often the hint moves.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -69,12 +75,10 @@ pub(super) struct Showing {
 impl Showing {
     /// From the moment that the question is asked.
     pub(super) fn new(out: Out, what: &str) -> Self {
-        // A word that fills the last column makes some terminals begin a line of their own.
-        let width = terminal_width().unwrap_or(USUAL).saturating_sub(1).min(WIDEST);
         Self {
             out,
             waiting: Waiting::new(what),
-            wrap: Wrap::new(width, ""),
+            wrap: Wrap::new(columns(), ""),
             pace: Pace::new(Instant::now()),
             text: String::new(),
             provider: None,
@@ -105,7 +109,7 @@ impl Showing {
         if let Some(text) = chunk.text() {
             self.waiting.end();
             self.pace.text(Instant::now());
-            self.text.push_str(text);
+            self.text.push_str(&plain(text));
             self.out.piece(&self.wrap.push(text));
         }
         self.at_limit |= chunk.is_at_limit();
@@ -126,6 +130,7 @@ impl Showing {
             .into_iter()
             .filter(|part| !part.is_empty())
             .collect::<Vec<_>>();
-        self.out.line(self.out.paint(Style::Dim, &line.join(" · ")));
+        let line = wrapped(&line.join(" · "), columns());
+        self.out.line(self.out.paint(Style::Dim, &line));
     }
 }

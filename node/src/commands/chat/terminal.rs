@@ -9,25 +9,20 @@ use crate::out::Out;
 /// Ends the mode in which a terminal marks what is pasted.
 const NO_PASTE_MARKS: &str = "\x1b[?2004l";
 
-/// The terminal as it was found. Dropped, it is that again.
+/// A terminal that shows nothing of what is typed unless the line editor does. Dropped, it is as it was found.
 #[derive(Debug)]
 pub(super) struct Terminal {
     found: Termios,
 }
 
 impl Terminal {
-    pub(super) fn new() -> io::Result<Self> {
+    /// Ctrl-C is still a signal; everything else waits for the next line.
+    pub(super) fn hushed() -> io::Result<Self> {
         let found = tcgetattr(io::stdin())?;
-        Ok(Self { found })
-    }
-
-    /// Shows nothing of what is typed until the guard is dropped. Ctrl-C is still a signal, and the rest waits for the
-    /// next line.
-    pub(super) fn hush(&self) -> Hush<'_> {
-        let mut quiet = self.found.clone();
+        let mut quiet = found.clone();
         quiet.local_modes -= LocalModes::ECHO | LocalModes::ICANON;
-        let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &quiet);
-        Hush(self)
+        tcsetattr(io::stdin(), OptionalActions::Drain, &quiet)?;
+        Ok(Self { found })
     }
 
     /// Takes the terminal back from a line editor that still reads.
@@ -46,15 +41,5 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         self.restore();
-    }
-}
-
-/// See [`Terminal::hush`].
-#[derive(Debug)]
-pub(super) struct Hush<'a>(&'a Terminal);
-
-impl Drop for Hush<'_> {
-    fn drop(&mut self) {
-        self.0.restore();
     }
 }
