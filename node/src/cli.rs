@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use infernet_protocol::MicroUsd;
 use infernet_protocol::auction::Policy;
+use infernet_protocol::{MicroUsd, NodeId};
 
 use crate::config::{Backend, Overrides, Role};
 
@@ -66,8 +66,8 @@ pub enum Command {
     Gateway(NodeArgs),
     /// Ask a model of the network, once or in a conversation
     Chat(ChatArgs),
-    /// List the models that the network serves
-    Models,
+    /// List the models that the network serves, with prices and speed
+    Models(ModelsArgs),
     /// List the peers that the node is connected to
     Peers,
     /// Make, list and revoke keys for callers of the local API, each with a budget and a rate of its own
@@ -151,10 +151,43 @@ pub struct LogsArgs {
     pub lines: usize,
 }
 
+/// `infernet models`
+#[derive(Args, Clone, Debug, Default)]
+pub struct ModelsArgs {
+    /// What comes first
+    #[arg(long, value_enum, default_value_t)]
+    pub sort: ModelOrder,
+    /// Only those with this word in their name, features or quantisations
+    #[arg(long, value_name = "WORD")]
+    pub search: Option<String>,
+    /// Only those that cost nothing
+    #[arg(long)]
+    pub free: bool,
+}
+
+/// What comes first in a list of models.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ModelOrder {
+    /// The cheapest, and of those the fastest
+    #[default]
+    Price,
+    /// Most tokens per second
+    Speed,
+    /// Shortest time to the first token
+    Latency,
+    /// Longest context
+    Context,
+    /// Most providers
+    Providers,
+    /// By the alphabet
+    Name,
+}
+
 /// `infernet chat`
 #[derive(Args, Clone, Debug)]
 pub struct ChatArgs {
-    /// What to ask; without it a conversation begins, or stdin is read where that is no terminal
+    /// What to ask, with what comes on stdin behind it; without it stdin is the question, and on a terminal a
+    /// conversation begins
     pub prompt: Option<String>,
     /// Model to ask [default: the first that the network serves]
     #[arg(short, long, value_name = "MODEL")]
@@ -167,7 +200,13 @@ pub struct ChatArgs {
     pub max_tokens: Option<u32>,
     /// How much chance there is in an answer, from 0
     #[arg(long, value_name = "T")]
-    pub temperature: Option<f32>,
+    pub temperature: Option<f64>,
+    /// Only this provider, by its peer id or npub [default: whoever suits best]
+    #[arg(long, value_name = "PROVIDER", value_parser = provider)]
+    pub provider: Option<NodeId>,
+    /// Keep what is typed in a conversation for the next one, in a file of the home [default: forget it]
+    #[arg(long)]
+    pub history: bool,
     /// How to reach the network where no node runs here.
     #[command(flatten)]
     pub join: JoinArgs,
@@ -360,6 +399,10 @@ fn dollars(text: &str) -> Result<MicroUsd, String> {
     MicroUsd::from_dollars(text).ok_or_else(|| "use dollars such as 5 or 0.25, with at most six decimals".to_owned())
 }
 
+fn provider(text: &str) -> Result<NodeId, String> {
+    NodeId::parse(text).map_err(|_| "use a peer id (16Uiu2...) or an npub, as `infernet receipts` shows".to_owned())
+}
+
 /// `IN,OUT` or `IN,OUT,REQUEST`.
 fn price(text: &str) -> Result<[u64; 3], String> {
     let parts: Result<Vec<u64>, _> = text.split(',').map(|part| part.trim().parse()).collect();
@@ -481,6 +524,18 @@ impl JoinArgs {
     }
 }
 
+impl ChatArgs {
+    /// The settings that these flags set.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        let mut overrides = self.join.overrides();
+        if self.history {
+            overrides.text("chat.history", "--history", "true".to_owned());
+        }
+        overrides
+    }
+}
+
 impl NodeArgs {
     /// The settings that these flags set.
     #[must_use]
@@ -567,6 +622,8 @@ mod tests {
             "infernet start --price 0.5,1",
             "infernet start --gateway 127.0.0.1:1 --no-gateway",
             "infernet receipts list --role judge",
+            "infernet chat --provider me x",
+            "infernet models --sort beauty",
             "infernet",
         ] {
             assert!(Cli::try_parse_from(words.split_whitespace()).is_err(), "{words}");

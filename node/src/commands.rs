@@ -11,6 +11,7 @@ mod init;
 mod keys;
 mod logs;
 mod loopback;
+mod models;
 mod network;
 mod receipts;
 mod start;
@@ -88,7 +89,7 @@ fn dispatch(command: &Command, context: &Context) -> Result {
         Command::Restart(args) => start::restart(args, context),
         Command::Status => status::run(context),
         Command::Logs(args) => logs::run(args, context),
-        Command::Models => network::models(context),
+        Command::Models(args) => models::run(args, context),
         Command::Peers => network::peers(context),
         Command::Keys(args) => keys::run(args, context),
         Command::Receipts(args) => receipts::run(args, context),

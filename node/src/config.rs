@@ -173,6 +173,8 @@ pub struct Config {
     pub provider: Provider,
     /// How it buys.
     pub consumer: Consumer,
+    /// Conversations on this terminal.
+    pub chat: Chat,
     /// The HTTP edge for local programs.
     pub gateway: Gateway,
     /// Where Prometheus reads; `None` is nowhere.
@@ -251,6 +253,13 @@ pub struct Fallback {
     pub api_key: Secret,
     /// The model that it is asked for; `None` is the one that was wanted.
     pub model: Option<String>,
+}
+
+/// Conversations on this terminal.
+#[derive(Clone, Debug)]
+pub struct Chat {
+    /// Whether what is typed is kept on disk.
+    pub history: bool,
 }
 
 /// The HTTP edge for local programs.
@@ -343,6 +352,9 @@ pub fn load(home: &Home, environment: &Environment, flags: &Overrides) -> Result
             local_first: values.parse("consumer.local_first")?,
             names: values.names("consumer.names")?,
             fallbacks: values.fallbacks()?,
+        },
+        chat: Chat {
+            history: values.parse("chat.history")?,
         },
         gateway: values.gateway()?,
         metrics: values.address("metrics.listen")?,
@@ -542,6 +554,7 @@ mod tests {
         assert_eq!((config.provider.slots, config.provider.stranger_slots), (None, 4));
         assert_eq!(config.gateway.listen, Some("127.0.0.1:46338".parse().unwrap()));
         assert_eq!((config.metrics, config.consumer.policy), (None, Policy::Balanced));
+        assert!(!config.chat.history, "what is asked is nobody's business");
         let kinds: Vec<_> = config
             .engines
             .hosts

@@ -163,6 +163,12 @@ impl Home {
         self.path.join("daemon.log")
     }
 
+    /// `chat-history`, which is there only where somebody asked for it.
+    #[must_use]
+    pub fn chat_history_file(&self) -> PathBuf {
+        self.path.join("chat-history")
+    }
+
     /// Creates the directory where it is missing, and refuses one that others may look into.
     pub fn ensure(&self) -> Result<(), HomeError> {
         create_directory(&self.path)?;

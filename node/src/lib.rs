@@ -46,6 +46,7 @@ mod recovery;
 pub mod routing;
 pub mod runtime;
 pub mod service;
+mod similar;
 pub mod spending;
 pub mod store;
 mod worker;

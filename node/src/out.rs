@@ -1,8 +1,14 @@
 //! What a command says: results on stdout, everything else on stderr; for people, or as JSON for scripts.
 
+mod table;
+mod wrap;
+
 use std::io::{IsTerminal as _, Write as _};
 
 use serde_json::Value;
+
+pub use table::Column;
+pub use wrap::{Wrap, plain, width, wrapped};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +139,12 @@ impl Out {
         !self.json && std::io::stdout().is_terminal()
     }
 
+    /// Whether styles are shown.
+    #[must_use]
+    pub fn is_coloured(&self) -> bool {
+        self.colour
+    }
+
     /// `text` in a style, where styles are shown.
     #[must_use]
     pub fn paint(&self, style: Style, text: &str) -> String {
@@ -177,27 +189,15 @@ impl Out {
 
     /// A small table: left-aligned columns, numbers to the right.
     pub fn table(&self, header: &[&str], rows: &[Vec<String>]) {
-        let widths: Vec<usize> = header
-            .iter()
-            .enumerate()
-            .map(|(column, name)| {
-                let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| width(cell));
-                cells.max().unwrap_or(0).max(width(name))
-            })
-            .collect();
-        let numeric: Vec<bool> = (0..header.len())
-            .map(|column| {
-                !rows.is_empty()
-                    && rows
-                        .iter()
-                        .all(|row| row.get(column).is_none_or(|cell| is_number(cell)))
-            })
-            .collect();
-        let heading: Vec<String> = header.iter().map(|name| (*name).to_owned()).collect();
-        self.line(self.paint(Style::Dim, &aligned(&heading, &widths, &numeric)));
-        for row in rows {
-            self.line(aligned(row, &widths, &numeric));
-        }
+        let columns: Vec<Column> = header.iter().map(|name| Column::always(name)).collect();
+        self.table_within(&columns, rows, None);
+    }
+
+    /// The same in so many columns of a terminal: what matters least is left out until the rest fits.
+    pub fn table_within(&self, columns: &[Column], rows: &[Vec<String>], width: Option<usize>) {
+        let mut lines = table::lines(columns, rows, width).into_iter();
+        self.line(self.paint(Style::Dim, &lines.next().unwrap_or_default()));
+        lines.for_each(|line| self.line(line));
     }
 
     /// Names and values, one per line.
@@ -210,29 +210,26 @@ impl Out {
     }
 }
 
-fn width(text: &str) -> usize {
-    text.chars().count()
+/// Columns of the terminal that results go to; none where they go elsewhere.
+#[must_use]
+pub fn terminal_width() -> Option<usize> {
+    let stdout = std::io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(&stdout).ok()?;
+    // A terminal that does not know says 0.
+    (size.ws_col > 0).then(|| usize::from(size.ws_col))
 }
 
-fn is_number(cell: &str) -> bool {
-    cell == "-"
-        || cell.starts_with(|c: char| c.is_ascii_digit() || c == '$')
-            && cell.chars().all(|c| c.is_ascii_digit() || "$.,% ms/".contains(c))
-}
-
-fn aligned(cells: &[String], widths: &[usize], numeric: &[bool]) -> String {
-    let line: Vec<String> = cells
-        .iter()
-        .zip(widths.iter().zip(numeric))
-        .map(|(cell, (width, numeric))| {
-            if *numeric {
-                format!("{cell:>width$}")
-            } else {
-                format!("{cell:<width$}")
-            }
-        })
-        .collect();
-    line.join("  ").trim_end().to_owned()
+/// A peer id for people: its beginning is that of all others, its end tells it apart.
+#[must_use]
+pub fn short_peer(peer: &str) -> String {
+    let end = peer.len().saturating_sub(6);
+    match (peer.get(..8), peer.get(end..)) {
+        (Some(begin), Some(end)) => format!("{begin}…{end}"),
+        _ => peer.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -240,16 +237,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stand_to_the_right() {
-        let (widths, numeric) = ([5, 6], [false, true]);
-        assert_eq!(aligned(&["ab".into(), "12".into()], &widths, &numeric), "ab         12");
-        assert!(is_number("$0.25") && is_number("12 ms") && is_number("-"));
-        assert!(!is_number("completed") && !is_number("ab12"));
-    }
-
-    #[test]
     fn plain_output_has_no_escapes() {
         assert_eq!(Out::new(true, false).paint(Style::Red, "x"), "x");
         assert_eq!(Out::new(false, true).paint(Style::Red, "x"), "x");
+    }
+
+    #[test]
+    fn peers_are_told_apart_by_their_ends() {
+        let peer = "16Uiu2HAmQ8bXQ6yQm3kWm7Lx1uJp9gk2tVxR";
+        assert_eq!(short_peer(peer), "16Uiu2HA…k2tVxR");
+        assert_eq!(short_peer("me"), "me");
     }
 }

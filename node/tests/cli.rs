@@ -407,7 +407,12 @@ fn a_node_is_started_asked_restarted_and_stopped() {
     assert_eq!(status["network"], "test");
     assert!(infernet.ok(&["status"]).contains(ready["peer_id"].as_str().unwrap()));
     assert_eq!(infernet.json(&["peers"]), json!([]));
-    assert_eq!(infernet.json(&["models"]), json!([]));
+    let none = infernet.run(&["--json", "models"]);
+    assert_eq!((none.status.code(), &*none.stdout), (Some(69), &b"[]\n"[..]));
+    assert!(
+        String::from_utf8_lossy(&none.stderr).contains("`infernet peers`"),
+        "{none:?}"
+    );
     assert_eq!(infernet.json(&["receipts", "list"]), json!([]));
     let second = infernet.fails(1, &quiet(&["start"]));
     assert!(second.contains(&format!("pid {pid}")), "{second}");

@@ -1,10 +1,11 @@
 //! Harness and cross-crate tests of Infernet.
 //!
 //! `network` puts whole networks of real nodes on loopback inside one process, and `hostile` adds peers that break the
-//! rules; `processes` runs the real programs; `sim` runs the pure state machines in a seeded simulation. The rings that
-//! use them are in `tests/`.
+//! rules; `processes` runs the real programs, and `terminal` puts one in front of a person; `sim` runs the pure state
+//! machines in a seeded simulation. The rings that use them are in `tests/`.
 
 pub mod hostile;
 pub mod network;
 pub mod processes;
 pub mod sim;
+pub mod terminal;

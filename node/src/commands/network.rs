@@ -1,4 +1,4 @@
-//! `infernet models` and `infernet peers`: what the running node sees of the network.
+//! `infernet peers`: who the running node is connected to; and how values of the node read to people.
 
 use serde_json::Value;
 
@@ -6,25 +6,10 @@ use super::{Context, Result};
 use crate::ipc;
 use crate::out::{Exit, Out, Style};
 
-pub(super) fn models(context: &Context) -> Result {
-    show(
-        "models",
-        "nobody serves anything yet: ads of a new network come within half a minute",
-        context,
-    )
-}
-
 pub(super) fn peers(context: &Context) -> Result {
-    show(
-        "peers",
-        "connected to nobody yet: see `bootstrap` in `infernet config show`",
-        context,
-    )
-}
-
-fn show(method: &str, nothing: &str, context: &Context) -> Result {
-    let answer = ipc::call(&context.home, method, Value::Null)?;
+    let answer = ipc::call(&context.home, "peers", Value::Null)?;
     let out = &context.out;
+    let nothing = "connected to nobody yet: see `bootstrap` in `infernet config show`";
     match answer.as_array() {
         _ if out.is_json() => out.json(&answer),
         Some(list) if list.is_empty() => out.note(out.paint(Style::Dim, nothing)),

@@ -239,6 +239,11 @@ pub const KEYS: &[Key] = &[
         "",
         "model it is asked for; default the one wanted",
     ),
+    Key::new(
+        "chat.history",
+        "false",
+        "keep what is typed into `infernet chat` in a file of the home",
+    ),
     Key::new("gateway.listen", "127.0.0.1:46338", "address of the local API, or off").or(&["INFERNET_GATEWAY"]),
     Key::new("gateway.api_key", "", "key that callers of the local API must send").secret(),
     Key::new("gateway.allowed_hosts", "", "further host names of the local API").many(),

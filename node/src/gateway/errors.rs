@@ -19,11 +19,6 @@ const INVALID: &str = "invalid_request_error";
 const SERVER: &str = "server_error";
 const RATE: &str = "rate_limit_error";
 
-/// Names that are offered in the place of one that nobody serves.
-const NEAR_MAX: usize = 3;
-/// How alike such a name must be, from 0 to 1.
-const NEAR_ENOUGH: f64 = 0.55;
-
 /// An error on its way to a client.
 #[derive(Clone)]
 pub(super) struct ApiError(Box<Told>);
@@ -323,23 +318,9 @@ impl IntoResponse for ApiError {
 
 /// Served models whose names are like `model`, the most alike first.
 pub(super) fn similar(model: &str, served: &[ServedModel]) -> Vec<String> {
-    let model = model.to_lowercase();
-    let last = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
-    let mut scored: Vec<(f64, &str)> = served
-        .iter()
-        .map(|served| {
-            let name = served.id.as_str();
-            let contains = name.contains(&model) || model.contains(name);
-            let alike = strsim::normalized_damerau_levenshtein(&model, name)
-                .max(strsim::normalized_damerau_levenshtein(&last(&model), &last(name)));
-            (if contains { alike.max(0.9) } else { alike }, name)
-        })
-        .filter(|(alike, _)| *alike >= NEAR_ENOUGH)
-        .collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    scored
+    let names = served.iter().map(|served| served.id.as_str());
+    crate::similar::similar(model, names)
         .into_iter()
-        .take(NEAR_MAX)
-        .map(|(_, name)| name.to_owned())
+        .map(str::to_owned)
         .collect()
 }

@@ -7,6 +7,7 @@
 )]
 #![expect(clippy::print_stdout, reason = "what was struck is there to be read")]
 
+mod chat;
 mod failover;
 mod kills;
 mod load;

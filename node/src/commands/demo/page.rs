@@ -14,7 +14,7 @@ use super::event;
 use super::stage::Stage;
 use crate::buyer::consumer::Summary;
 use crate::happenings::Happening;
-use crate::out::{Out, Style};
+use crate::out::{Out, Style, Wrap, short_peer};
 
 /// Columns of the page.
 const WIDTH: usize = 78;
@@ -26,8 +26,7 @@ const TEXT: usize = 72;
 pub(super) struct Page<'a> {
     out: &'a Out,
     events: Splitter,
-    column: usize,
-    word: String,
+    wrap: Wrap,
     asked: Instant,
     first_token: Option<u64>,
     /// Lines of bids that the choice was made without.
@@ -36,12 +35,10 @@ pub(super) struct Page<'a> {
 
 impl<'a> Page<'a> {
     pub(super) fn new(out: &'a Out) -> Self {
-        let (events, column, word) = (Splitter::default(), 0, String::new());
         Self {
             out,
-            events,
-            column,
-            word,
+            events: Splitter::default(),
+            wrap: Wrap::new(TEXT, "  "),
             asked: Instant::now(),
             first_token: None,
             late: Vec::new(),
@@ -70,7 +67,10 @@ impl<'a> Page<'a> {
             return self.out.json(&event("node", fields));
         }
         let dot = self.out.paint(Style::Green, "●");
-        let (peer, at) = (short(&node.peer_id()), listen.first().map(port).unwrap_or_default());
+        let (peer, at) = (
+            short_peer(&node.peer_id()),
+            listen.first().map(port).unwrap_or_default(),
+        );
         let peer = self.out.paint(Style::Cyan, &peer);
         let does = self.out.paint(Style::Dim, does);
         self.out
@@ -193,45 +193,14 @@ impl<'a> Page<'a> {
             if self.out.is_json() {
                 self.out.json(&event("token", json!({ "text": text })));
             } else {
-                self.write(text);
+                self.out.piece(&self.wrap.push(text));
             }
         }
-    }
-
-    /// Writes running text, broken between words.
-    fn write(&mut self, text: &str) {
-        for c in text.chars() {
-            match c {
-                '\n' => {
-                    self.end_word();
-                    self.out.piece("\n  ");
-                    self.column = 0;
-                }
-                ' ' => {
-                    self.end_word();
-                    self.word.push(' ');
-                }
-                c => self.word.push(c),
-            }
-        }
-    }
-
-    fn end_word(&mut self) {
-        let word = std::mem::take(&mut self.word);
-        let length = word.chars().count();
-        if self.column > 0 && self.column + length > TEXT {
-            self.out.piece("\n  ");
-            self.column = 0;
-        }
-        let word = if self.column == 0 { word.trim_start() } else { &word };
-        self.column += word.chars().count();
-        self.out.piece(word);
     }
 
     pub(super) fn answered(&mut self) {
         if !self.out.is_json() {
-            self.end_word();
-            self.out.line("");
+            self.out.line(self.wrap.finish());
         }
     }
 
@@ -300,7 +269,7 @@ impl<'a> Page<'a> {
                 "provider",
                 format!(
                     "{}  signed {}",
-                    short(&summary.chosen.provider.peer_id()),
+                    short_peer(&summary.chosen.provider.peer_id()),
                     signature(receipt.bytes())
                 ),
             ),
@@ -309,7 +278,7 @@ impl<'a> Page<'a> {
                 match sign {
                     Some(sign) => format!(
                         "{}  signed {}",
-                        short(&sign.signer().peer_id()),
+                        short_peer(&sign.signer().peer_id()),
                         signature(sign.bytes())
                     ),
                     None => "not countersigned".to_owned(),
@@ -333,11 +302,6 @@ impl<'a> Page<'a> {
 fn signature(envelope: &[u8]) -> String {
     let start = envelope.len().saturating_sub(64);
     format!("{}…", hex::encode(&envelope[start..(start + 8).min(envelope.len())]))
-}
-
-fn short(peer: &str) -> String {
-    let end = peer.len().saturating_sub(6);
-    format!("{}…{}", &peer[..peer.len().min(8)], &peer[end..])
 }
 
 /// `127.0.0.1:port` of a listening address.
