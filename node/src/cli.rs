@@ -70,6 +70,9 @@ pub enum Command {
     Models(ModelsArgs),
     /// List the peers that the node is connected to
     Peers,
+    /// Run files of many requests over the network, as its providers have time
+    #[command(subcommand)]
+    Batch(BatchCommand),
     /// Make, list and revoke keys for callers of the local API, each with a budget and a rate of its own
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -234,6 +237,67 @@ pub enum ReceiptsCommand {
     Export(ReceiptsExportArgs),
     /// Check an exported file, with no node and no network
     Verify(ReceiptsVerifyArgs),
+}
+
+/// `infernet batch`
+#[derive(Clone, Debug, Subcommand)]
+pub enum BatchCommand {
+    /// Hand a file in OpenAI's batch format to the node that runs here
+    Submit(BatchSubmitArgs),
+    /// Show how far a batch is
+    Status(BatchStatusArgs),
+    /// Write the results of a batch, in the order of its requests
+    Results(BatchResultsArgs),
+    /// List the batches
+    List,
+    /// Stop a batch; what has ended by then is in its results
+    Cancel(BatchIdArgs),
+}
+
+/// `infernet batch submit`
+#[derive(Args, Clone, Debug)]
+pub struct BatchSubmitArgs {
+    /// One request per line: `{"custom_id": ..., "method": "POST", "url": "/v1/embeddings", "body": {...}}`
+    pub file: PathBuf,
+    /// Route of all requests [default: what the first line says]
+    #[arg(long, value_name = "ROUTE")]
+    pub endpoint: Option<String>,
+    /// Time after which what is left is given up, such as 90m, 24h or 2d
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    pub window: String,
+    /// Show progress until it is over
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// `infernet batch status`
+#[derive(Args, Clone, Debug)]
+pub struct BatchStatusArgs {
+    /// The batch
+    pub id: String,
+    /// Show progress until it is over
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// `infernet batch results`
+#[derive(Args, Clone, Debug)]
+pub struct BatchResultsArgs {
+    /// The batch
+    pub id: String,
+    /// File to make [default: stdout]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The requests that failed instead of those that succeeded
+    #[arg(long)]
+    pub errors: bool,
+}
+
+/// A command of one batch.
+#[derive(Args, Clone, Debug)]
+pub struct BatchIdArgs {
+    /// The batch
+    pub id: String,
 }
 
 /// `infernet keys`

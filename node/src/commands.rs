@@ -1,5 +1,6 @@
 //! What each command does, one file each: a function of its arguments and the `Context`, which says how it went.
 
+mod batch;
 mod bench;
 mod chat;
 mod completions;
@@ -91,6 +92,7 @@ fn dispatch(command: &Command, context: &Context) -> Result {
         Command::Logs(args) => logs::run(args, context),
         Command::Models(args) => models::run(args, context),
         Command::Peers => network::peers(context),
+        Command::Batch(args) => batch::run(args, context),
         Command::Keys(args) => keys::run(args, context),
         Command::Receipts(args) => receipts::run(args, context),
         Command::Completions(args) => completions::run(*args, context),

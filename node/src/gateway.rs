@@ -14,6 +14,7 @@
 //! last events wait for what is known at the end. A client that goes away drops the reply, which cancels the engine.
 
 mod answer;
+mod batches;
 mod dialect;
 mod errors;
 mod extension;
@@ -24,6 +25,7 @@ mod limits;
 mod metrics;
 pub mod models;
 mod routes;
+mod shelves;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,6 +38,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::batch::BatchError;
 use crate::config::Secret;
 use crate::runtime::Tasks;
 pub use extension::{Preferences, Quality};
@@ -43,6 +46,7 @@ pub use inference::{InferError, Inference, InferenceRequest, Part, Reply, Served
 use keys::Keys;
 use limits::{CONNECTIONS_MAX, DRAIN_WITHIN, HEAD_BYTES, HEAD_WITHIN, HEADERS_MAX, Limits};
 use metrics::Metrics;
+use shelves::Shelves;
 
 /// How the gateway is run.
 #[derive(Clone, Debug)]
@@ -59,6 +63,8 @@ pub struct Settings {
     pub cors_origins: Vec<String>,
     /// How long one request may take in all.
     pub deadline: Duration,
+    /// Where uploaded files and batches are kept; without it there are none.
+    pub batches: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -70,6 +76,7 @@ impl Default for Settings {
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
             deadline: Duration::from_secs(600),
+            batches: None,
         }
     }
 }
@@ -83,6 +90,9 @@ pub enum GatewayError {
          `gateway.api_key`, or listen on 127.0.0.1"
     )]
     Exposed(SocketAddr),
+    /// The folder of batches.
+    #[error(transparent)]
+    Batches(#[from] BatchError),
     /// The address is taken, or not this machine's.
     #[error("the gateway cannot listen on `{address}` ({source}); choose another with `--gateway`, port 0 for any")]
     Bind {
@@ -98,6 +108,7 @@ struct Shared {
     inference: Arc<dyn Inference>,
     settings: Settings,
     keys: Keys,
+    shelves: Option<Shelves>,
     limits: Limits,
     metrics: Metrics,
 }
@@ -131,10 +142,12 @@ impl Gateway {
             Ok((listener, address))
         };
         let (listener, address) = bound.await.map_err(|source| GatewayError::Bind { address, source })?;
+        let shelves = settings.batches.clone().map(Shelves::open).transpose()?;
         let shared = Shared {
             inference,
             settings,
             keys,
+            shelves,
             limits: Limits::new(),
             metrics: Metrics::default(),
         };
@@ -160,6 +173,9 @@ impl Gateway {
     /// Answers until `tasks` is cancelled; connections are tasks of it and finish the answers that they are in.
     pub async fn serve(self, tasks: Tasks) {
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        if let Some(shelves) = &self.shared.shelves {
+            shelves.run(&self.shared, &tasks);
+        }
         let router = routes::router(self.shared);
         loop {
             let accepted = tokio::select! {

@@ -139,6 +139,12 @@ impl Home {
         self.path.join("keys.json")
     }
 
+    /// `batches/`: uploaded files, batches and their results.
+    #[must_use]
+    pub fn batches(&self) -> PathBuf {
+        self.path.join("batches")
+    }
+
     /// `models/`.
     #[must_use]
     pub fn models(&self) -> PathBuf {

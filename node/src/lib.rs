@@ -14,6 +14,7 @@
 //!                                              ads <---- engines <------------+
 //!                                              our own   backends          provider
 //!                                                                          slots, receipts
+//!    batch: files of many requests, which go to the gateway's routes as any other does
 //!    store: journal and index; what must not be lost, written before it is acknowledged
 //!    runtime: the only place that spawns.   config, home, identity: what a node is.   commands, ipc: how it is run
 //! ```
@@ -21,6 +22,7 @@
 //! Start with [`buyer`] and `worker`: they are the two spines.
 
 mod ads;
+pub mod batch;
 pub mod buyer;
 pub mod cli;
 mod clock;

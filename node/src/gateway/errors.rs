@@ -120,6 +120,29 @@ impl ApiError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, message).code("method_not_allowed")
     }
 
+    pub(super) fn not_found(message: String) -> Self {
+        Self::new(StatusCode::NOT_FOUND, INVALID, message).code("not_found")
+    }
+
+    pub(super) fn conflict(message: String) -> Self {
+        Self::new(StatusCode::CONFLICT, INVALID, message).code("conflict")
+    }
+
+    /// This node's disk cannot do its part.
+    pub(super) fn no_room(message: String) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, SERVER, message).code("storage")
+    }
+
+    pub(super) fn no_batches() -> Self {
+        let message = "this gateway keeps no files, so it has no batches";
+        Self::new(StatusCode::NOT_FOUND, INVALID, message).code("no_batches")
+    }
+
+    /// The word that programs tell errors apart by.
+    pub(super) fn word(&self) -> Option<&'static str> {
+        self.0.code
+    }
+
     pub(super) fn too_large() -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,

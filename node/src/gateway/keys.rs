@@ -254,6 +254,13 @@ impl Keys {
         Ok(key)
     }
 
+    /// The key of this id, as its budget sees it.
+    pub(super) fn caller(&self, id: &CallerId) -> Option<Caller> {
+        let read = self.fresh(Instant::now());
+        let key = read.by_hash.values().find(|key| key.id == id.0)?;
+        Some(key.caller())
+    }
+
     fn fresh(&self, now: Instant) -> std::sync::MutexGuard<'_, Read> {
         let mut read = unpoisoned(&self.read);
         let Some(path) = &self.path else { return read };

@@ -150,11 +150,11 @@ pub(super) struct Watching {
     first: bool,
     ended: bool,
     /// Held as long as the answer runs.
-    _share: super::limits::Share,
+    _share: Option<super::limits::Share>,
 }
 
 impl Watching {
-    pub(super) fn begin(shared: &Arc<Shared>, began: Instant, share: super::limits::Share) -> Self {
+    pub(super) fn begin(shared: &Arc<Shared>, began: Instant, share: Option<super::limits::Share>) -> Self {
         shared.metrics.running.fetch_add(1, Ordering::Relaxed);
         Self {
             shared: Arc::clone(shared),

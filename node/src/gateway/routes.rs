@@ -4,12 +4,13 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
+use bytes::Bytes;
 use infernet_inference::json::Object;
 use infernet_inference::{Endpoint, allow, request};
 use infernet_protocol::ModelId;
@@ -22,7 +23,7 @@ use super::extension::{FIELDS, Preferences};
 use super::inference::{InferError, InferenceRequest, Reply, ServedModel};
 use super::limits::Share;
 use super::metrics::Watching;
-use super::{Shared, answer, guard, models};
+use super::{Shared, answer, batches, guard, models};
 use crate::spending::Caller;
 
 type Gateway = State<Arc<Shared>>;
@@ -47,6 +48,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/show", post(ollama_show))
         .route("/api/pull", post(ollama_pull))
         .route("/api/version", get(ollama_version))
+        .merge(batches::router().layer(DefaultBodyLimit::disable()))
         .route("/", get(root))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -226,7 +228,7 @@ async fn named(shared: &Arc<Shared>, request: Request) -> Result<ServedModel, Ap
 }
 
 /// In whose words a request is.
-enum Words {
+pub(super) enum Words {
     OpenAi(Endpoint),
     Other(Reader),
 }
@@ -240,7 +242,27 @@ struct Begun {
 }
 
 async fn serve(shared: &Arc<Shared>, route: &'static str, words: Words, request: Request) -> Response {
-    let response = match begin(shared, words, request).await {
+    let arrived = Arrived::now(&request);
+    match read_body(shared, request).await {
+        Ok((body, share)) => respond_to(shared, route, words, body, arrived, Some(share)).await,
+        Err(error) => {
+            let response = error.into_response();
+            shared.metrics.responded(route, response.status());
+            response
+        }
+    }
+}
+
+/// Answers a body; one that came over HTTP has a share of what may be held at once.
+pub(super) async fn respond_to(
+    shared: &Arc<Shared>,
+    route: &'static str,
+    words: Words,
+    body: Bytes,
+    arrived: Arrived,
+    share: Option<Share>,
+) -> Response {
+    let response = match begin(shared, words, &body, &arrived, share).await {
         Ok(begun) => answer::respond(begun.reply, begun.usage_asked, begun.watching, begun.dialect).await,
         Err(error) => error.into_response(),
     };
@@ -248,13 +270,32 @@ async fn serve(shared: &Arc<Shared>, route: &'static str, words: Words, request:
     response
 }
 
+/// How a route that answers is spoken to.
+pub(super) fn words_of(path: &str) -> Option<(&'static str, Words)> {
+    Some(match path {
+        "/v1/chat/completions" => ("chat_completions", Words::OpenAi(Endpoint::ChatCompletions)),
+        "/v1/completions" => ("completions", Words::OpenAi(Endpoint::Completions)),
+        "/v1/embeddings" => ("embeddings", Words::OpenAi(Endpoint::Embeddings)),
+        "/v1/responses" => ("responses", Words::Other(responses::read)),
+        _ => return None,
+    })
+}
+
 /// When a request came, and from whom.
-struct Arrived {
+pub(super) struct Arrived {
     at: Instant,
     caller: Option<Caller>,
 }
 
 impl Arrived {
+    /// From this node itself.
+    pub(super) fn from_here(caller: Option<Caller>) -> Self {
+        Self {
+            at: Instant::now(),
+            caller,
+        }
+    }
+
     fn now(request: &Request) -> Self {
         Self {
             at: Instant::now(),
@@ -263,7 +304,7 @@ impl Arrived {
     }
 }
 
-async fn read_body(shared: &Shared, request: Request) -> Result<(bytes::Bytes, Share), ApiError> {
+pub(super) async fn read_body(shared: &Shared, request: Request) -> Result<(Bytes, Share), ApiError> {
     let told = request
         .headers()
         .get(CONTENT_LENGTH)
@@ -272,14 +313,18 @@ async fn read_body(shared: &Shared, request: Request) -> Result<(bytes::Bytes, S
 }
 
 /// Reads a request, checks it once, and has its answer begun.
-async fn begin(shared: &Arc<Shared>, words: Words, request: Request) -> Result<Begun, ApiError> {
-    let arrived = Arrived::now(&request);
-    let (body, share) = read_body(shared, request).await?;
+async fn begin(
+    shared: &Arc<Shared>,
+    words: Words,
+    body: &Bytes,
+    arrived: &Arrived,
+    share: Option<Share>,
+) -> Result<Begun, ApiError> {
     let mut watching = Watching::begin(shared, arrived.at, share);
     let checked = match words {
-        Words::OpenAi(endpoint) => check(shared, endpoint, &body, &arrived).map(|asked| (asked, None)),
-        Words::Other(read) => read(&body).and_then(|translated| {
-            let asked = check(shared, translated.endpoint, &translated.body, &arrived)?;
+        Words::OpenAi(endpoint) => check(shared, endpoint, body, arrived).map(|asked| (asked, None)),
+        Words::Other(read) => read(body).and_then(|translated| {
+            let asked = check(shared, translated.endpoint, &translated.body, arrived)?;
             Ok((asked, Some(translated.dialect)))
         }),
     };
@@ -309,12 +354,7 @@ async fn begin(shared: &Arc<Shared>, words: Words, request: Request) -> Result<B
     }
 }
 
-fn check(
-    shared: &Shared,
-    endpoint: Endpoint,
-    body: &bytes::Bytes,
-    arrived: &Arrived,
-) -> Result<InferenceRequest, ApiError> {
+fn check(shared: &Shared, endpoint: Endpoint, body: &Bytes, arrived: &Arrived) -> Result<InferenceRequest, ApiError> {
     let request = infernet_inference::Request::read(endpoint, body)?;
     let preferences = Preferences::read(&Object::read(body).map_err(infernet_inference::RequestError::from)?)?;
     let body = request::without(body, &FIELDS).map_err(infernet_inference::RequestError::from)?;
