@@ -218,6 +218,9 @@ pub struct ChatArgs {
 /// `infernet bench`
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
+    /// What to measure [default: what the network adds to asking an engine directly]
+    #[command(subcommand)]
+    pub what: Option<BenchCommand>,
     /// Requests of each kind
     #[arg(long, value_name = "N", default_value_t = 300)]
     pub requests: u32,
@@ -237,6 +240,34 @@ pub enum ReceiptsCommand {
     Export(ReceiptsExportArgs),
     /// Check an exported file, with no node and no network
     Verify(ReceiptsVerifyArgs),
+}
+
+/// `infernet bench ...`
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Measure the gateway under load, beside the engine asked directly and beside another gateway
+    Gateway(BenchGatewayArgs),
+    /// The scripted engine of the bench
+    #[command(hide = true)]
+    Engine,
+}
+
+/// `infernet bench gateway`
+#[derive(Args, Clone, Debug)]
+pub struct BenchGatewayArgs {
+    /// Requests of each kind for the time to the first token
+    #[arg(long, value_name = "N", default_value_t = 320)]
+    pub requests: u32,
+    /// Streams at 50 tokens/s
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub paced: u32,
+    /// Streams as fast as they go
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub unpaced: u16,
+    /// Another gateway: its name and a program that starts it in front of $ENGINE_URL, prints its address and perhaps a
+    /// key in one line, and runs until it is ended
+    #[arg(long, value_name = "NAME=PROGRAM", value_parser = against)]
+    pub against: Option<(String, PathBuf)>,
 }
 
 /// `infernet batch`
@@ -457,6 +488,13 @@ pub struct NodeArgs {
 
 fn words(words: impl Iterator<Item = &'static str>) -> clap::builder::PossibleValuesParser {
     words.collect::<Vec<_>>().into()
+}
+
+fn against(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, program) = text
+        .split_once('=')
+        .ok_or("use NAME=PROGRAM, such as litellm=tests/benches/litellm")?;
+    Ok((name.to_owned(), PathBuf::from(program)))
 }
 
 fn dollars(text: &str) -> Result<MicroUsd, String> {

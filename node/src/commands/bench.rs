@@ -4,6 +4,9 @@
 //! through the gateway with no lease, turn by turn, so that whatever disturbs the machine disturbs all alike.
 
 mod engine;
+mod gateway;
+mod load;
+mod processes;
 mod stage;
 mod table;
 
@@ -15,8 +18,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use self::stage::Stage;
 use self::table::{Row, Series};
 use super::loopback::failed;
+use super::loopback::failed as loopback_failed;
 use super::{Context, Result};
-use crate::cli::BenchArgs;
+use crate::cli::{BenchArgs, BenchCommand};
 use crate::happenings::Happening;
 use crate::out::{Exit, Failure};
 use crate::runtime::{self, Tasks};
@@ -29,6 +33,11 @@ const COLD_EVERY: u32 = 3;
 const WARM_UP: u32 = 20;
 
 pub(super) fn run(args: &BenchArgs, context: &Context) -> Result {
+    match &args.what {
+        Some(BenchCommand::Gateway(args)) => return gateway::run(args, context),
+        Some(BenchCommand::Engine) => return engine::run(context),
+        None => {}
+    }
     super::foreground::log("error", context)?;
     runtime::executor()?.block_on(async {
         let tasks = Tasks::new();

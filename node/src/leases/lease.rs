@@ -10,6 +10,7 @@ use infernet_protocol::market::lease::{Bounds, BuyerLease, Papers};
 use infernet_protocol::receipt::ledger::Seen;
 use infernet_protocol::stream::frames::{BuyerFrame, Start};
 use infernet_protocol::{Digest, LeaseId, MicroUsd, ModelId, NodeId, RequestId};
+use infernet_swarm::OpenError;
 use tokio::sync::Notify;
 use tracing::warn;
 
@@ -231,6 +232,7 @@ impl Lease {
         let opening = node.market.open_stream(self.worker, &self.papers.bid.addresses);
         let stream = match tokio::time::timeout(OPEN_WITHIN, opening).await {
             Ok(Ok(stream)) => stream,
+            Ok(Err(OpenError::Busy)) => return Err(Failure::Busy),
             Ok(Err(_)) | Err(_) => return Err(Failure::Unreachable),
         };
         let mut line = BuyerLine::new(stream);

@@ -24,7 +24,7 @@ use crate::node::Node;
 use infernet_protocol::reputation::Outcome;
 
 /// Requests at once that a gateway asks for; the provider grants what it grants this buyer.
-const AT_ONCE: u16 = 64;
+const AT_ONCE: u16 = 256;
 /// Output tokens of a request that does not say.
 const OUTPUT_USUAL: u32 = 512;
 

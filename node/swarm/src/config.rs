@@ -125,7 +125,8 @@ pub struct Limits {
     pub pending: u32,
     /// Connections to one peer.
     pub per_peer: u32,
-    /// Inbound direct streams of one peer: more than any lease runs at once, so honest buyers do not meet it.
+    /// Inbound direct streams of one peer: all that a gateway runs at once and some that rest, so that honest buyers do
+    /// not meet it.
     pub streams_per_peer: usize,
     /// Inbound direct streams in all; an idle one costs about 20 KiB.
     pub streams: usize,
@@ -143,9 +144,9 @@ impl Limits {
             outgoing: 512,
             pending: 64,
             per_peer: CONNECTIONS_PER_PEER,
-            streams_per_peer: 64,
+            streams_per_peer: 320,
             streams: 2048,
-            accept_queue: 128,
+            accept_queue: 320,
             provider_keys: 4096,
         };
         match role {

@@ -1,5 +1,6 @@
 //! The engine of the bench: a scripted one behind HTTP, as a real engine would be.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,21 +12,55 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use futures::StreamExt as _;
 use infernet_inference::backend::{Backend, BackendError, Piece};
-use infernet_inference::scripted::ScriptedBackend;
+use infernet_inference::json::{self, Object};
+use infernet_inference::scripted::{Reply, Script, ScriptedBackend};
 use infernet_inference::{Endpoint, Job};
 use infernet_protocol::ModelId;
 use tokio::net::TcpListener;
 
-use crate::runtime::Tasks;
+use super::{Context, Result, loopback_failed as failed};
+use crate::out::Exit;
+use crate::runtime::{self, Tasks};
 
-/// Serves the engine on loopback and gives its address.
-pub(super) async fn serve(engine: ScriptedBackend, model: ModelId, tasks: &Tasks) -> std::io::Result<SocketAddr> {
+/// A model that says all it has to say at once.
+pub(super) const FAST: &str = "bench";
+/// One that says some words at the pace of a good GPU.
+pub(super) const SHORT: &str = "bench-short";
+/// One that says many.
+pub(super) const PACED: &str = "bench-paced";
+
+/// Tokens of one answer of each.
+const TOKENS: [(&str, u32, u64); 3] = [(FAST, 64, 0), (SHORT, 16, 20), (PACED, 250, 20)];
+
+/// `infernet bench engine`: the engine of `bench gateway`, in a process of its own.
+pub(super) fn run(context: &Context) -> Result {
+    runtime::executor()?.block_on(async {
+        let tasks = Tasks::new();
+        let mut models = Vec::new();
+        for (name, words, token_ms) in TOKENS {
+            let script = Script {
+                models: vec![name.to_owned()],
+                reply: Reply::Words(words),
+                token_ms,
+                ..Script::default()
+            };
+            models.push((ModelId::new(name).map_err(failed)?, ScriptedBackend::new(script)));
+        }
+        let address = serve(models, &tasks).await?;
+        context.out.line(format_args!("http://{address}"));
+        runtime::signal().await?;
+        Ok(Exit::Done)
+    })
+}
+
+/// Serves scripted engines on loopback, one per model, and gives their address.
+pub(super) async fn serve(engines: Engines, tasks: &Tasks) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
     let router = Router::new()
         .route("/v1/models", get(models))
         .route("/v1/chat/completions", post(chat))
-        .with_state(Arc::new((engine, model)));
+        .with_state(Arc::new(engines));
     let stop = tasks.token();
     tasks.spawn("bench engine", async move {
         let served = axum::serve(NoDelay(listener), router).with_graceful_shutdown(stop.cancelled_owned());
@@ -54,15 +89,22 @@ impl axum::serve::Listener for NoDelay {
     }
 }
 
-type Engine = State<Arc<(ScriptedBackend, ModelId)>>;
+type Engines = Vec<(ModelId, ScriptedBackend)>;
 
-async fn models(State(engine): Engine) -> Response {
-    let list = serde_json::json!({ "object": "list", "data": [{ "id": engine.1.as_str(), "object": "model" }] });
-    axum::Json(list).into_response()
+async fn models(State(engines): State<Arc<Engines>>) -> Response {
+    let listed = engines
+        .iter()
+        .map(|(id, _)| serde_json::json!({ "id": id.as_str(), "object": "model" }));
+    axum::Json(serde_json::json!({ "object": "list", "data": listed.collect::<Vec<_>>() })).into_response()
 }
 
-async fn chat(State(engine): Engine, body: Bytes) -> Response {
-    let (engine, id) = &*engine;
+async fn chat(State(engines): State<Arc<Engines>>, body: Bytes) -> Response {
+    let model = Object::read(&body)
+        .ok()
+        .and_then(|object| json::string(object.get("model")?).map(Cow::into_owned));
+    let Some((id, engine)) = engines.iter().find(|(id, _)| Some(id.as_str()) == model.as_deref()) else {
+        return (StatusCode::NOT_FOUND, "no such model").into_response();
+    };
     let job = Job {
         endpoint: Endpoint::ChatCompletions,
         model: id.to_string(),

@@ -43,7 +43,7 @@ impl<'a> Stage<'a> {
             ..Script::default()
         };
         let scripted = ScriptedBackend::new(script);
-        let engine = super::engine::serve(scripted, model.clone(), tasks).await?;
+        let engine = super::engine::serve(vec![(model.clone(), scripted)], tasks).await?;
         let engine = format!("http://{engine}");
         let mut loopback = Loopback::new("bench", tasks).await?;
         let mut providers = Vec::new();

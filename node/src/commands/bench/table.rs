@@ -17,7 +17,7 @@ impl Series {
     }
 
     /// Microseconds below which so many percent lie.
-    fn percentile(&self, percent: usize) -> i64 {
+    pub(super) fn percentile(&self, percent: usize) -> i64 {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         let place = (sorted.len().saturating_sub(1)) * percent / 100;
@@ -91,8 +91,14 @@ pub(super) fn print(out: &Out, rows: &[Row], tokens_per_second: [u64; 2], args: 
     ));
 }
 
-fn ms(us: i64) -> String {
+/// Milliseconds with two decimals.
+pub(super) fn ms(us: i64) -> String {
     let sign = if us < 0 { "-" } else { "" };
     let us = us.unsigned_abs();
     format!("{sign}{}.{:02} ms", us / 1000, us % 1000 / 10)
+}
+
+/// The same of a measured figure.
+pub(super) fn ms_of(ms: f64) -> String {
+    format!("{ms:.2} ms")
 }

@@ -22,7 +22,7 @@ use crate::error::OpenError;
 const OPENING: usize = 32;
 
 /// Opens that wait behind those. A caller beyond it is told at once, while another peer may still serve it.
-const OPEN_QUEUE: usize = 64;
+const OPEN_QUEUE: usize = 320;
 
 /// Refusals that are being written at once on a connection. Each is a few bytes; a peer that does not read them is reset.
 const REFUSALS: usize = 64;
