@@ -294,8 +294,8 @@ pub struct NodeArgs {
     /// Engine that runs the models [default: auto]
     #[arg(long, value_name = "ENGINE", value_parser = words(Backend::WORDS.iter().copied()), help_heading = "Selling")]
     pub backend: Option<String>,
-    /// GGUF file for the embedded engine [default: the demo model]
-    #[arg(long, value_name = "FILE", help_heading = "Selling")]
+    /// GGUF file for the embedded engine, or a directory with an embedding model [default: the demo model]
+    #[arg(long, value_name = "PATH", help_heading = "Selling")]
     pub model: Option<PathBuf>,
     /// Requests at once [default: what the engine says, else 16, embedded 4]
     #[arg(long, value_name = "N", help_heading = "Selling")]

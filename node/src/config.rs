@@ -203,7 +203,7 @@ pub struct P2p {
 pub struct Provider {
     /// Which engine.
     pub backend: Backend,
-    /// A GGUF file for the embedded engine; `None` is the demo model.
+    /// A GGUF file for the embedded engine, or a directory with an embedding model; `None` is the demo model.
     pub model: Option<PathBuf>,
     /// Requests at once; `None` is what the engine says.
     pub slots: Option<u32>,

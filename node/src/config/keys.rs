@@ -129,7 +129,12 @@ pub const KEYS: &[Key] = &[
     Key::new("p2p.mdns", "true", "look for nodes on the local network"),
     Key::new("p2p.upnp", "true", "ask the router to open the port"),
     Key::new("provider.backend", "auto", "engine that runs the models").or(&["INFERNET_BACKEND"]),
-    Key::new("provider.model", "", "GGUF file for the embedded engine").or(&["INFERNET_MODEL"]),
+    Key::new(
+        "provider.model",
+        "",
+        "GGUF file for the embedded engine, or a directory with an embedding model",
+    )
+    .or(&["INFERNET_MODEL"]),
     Key::new("provider.slots", "", "requests at once; default what the engine says"),
     Key::new(
         "provider.stranger_slots",
