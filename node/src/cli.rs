@@ -67,6 +67,9 @@ pub enum Command {
     Chat(ChatArgs),
     /// List the models that the network serves
     Models,
+    /// Get, list and remove models of this machine, and choose which one is served
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// List the peers that the node is connected to
     Peers,
     /// Show, export and check receipts
@@ -167,6 +170,48 @@ pub struct ChatArgs {
     /// How to reach the network where no node runs here.
     #[command(flatten)]
     pub join: JoinArgs,
+}
+
+/// `infernet model`
+#[derive(Clone, Debug, Subcommand)]
+pub enum ModelCommand {
+    /// List the models that this machine has, Ollama's among them
+    List,
+    /// Download a model from Hugging Face for the embedded engine, or have Ollama pull one; goes on where it was broken off
+    Pull(ModelPullArgs),
+    /// Show what a model is
+    Show(ModelNameArgs),
+    /// Have the embedded engine serve a model, from the next start on
+    Use(ModelNameArgs),
+    /// Remove a model
+    Rm(ModelRmArgs),
+}
+
+/// `infernet model pull`
+#[derive(Args, Clone, Debug)]
+pub struct ModelPullArgs {
+    /// `hf:owner/name`, `hf:owner/name:file`, or a name that Ollama knows
+    pub name: String,
+}
+
+/// `infernet model show` and `infernet model use`
+#[derive(Args, Clone, Debug)]
+pub struct ModelNameArgs {
+    /// A model as `infernet model list` names it, or the end of its name
+    pub name: String,
+}
+
+/// `infernet model rm`
+#[derive(Args, Clone, Debug)]
+pub struct ModelRmArgs {
+    /// A model as `infernet model list` names it, or the end of its name
+    pub name: String,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Also where the configuration names it
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `infernet bench`

@@ -10,6 +10,7 @@ mod identity;
 mod init;
 mod logs;
 mod loopback;
+mod model;
 mod network;
 mod receipts;
 mod start;
@@ -88,6 +89,7 @@ fn dispatch(command: &Command, context: &Context) -> Result {
         Command::Status => status::run(context),
         Command::Logs(args) => logs::run(args, context),
         Command::Models => network::models(context),
+        Command::Model(command) => model::run(command, context),
         Command::Peers => network::peers(context),
         Command::Receipts(args) => receipts::run(args, context),
         Command::Completions(args) => completions::run(*args, context),

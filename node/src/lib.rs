@@ -15,6 +15,7 @@
 //!                                              our own   backends          provider
 //!                                                                          slots, receipts
 //!    store: journal and index; what must not be lost, written before it is acknowledged
+//!    models: files for the embedded engine, and their download
 //!    runtime: the only place that spawns.   config, home, identity: what a node is.   commands, ipc: how it is run
 //! ```
 //!
@@ -38,6 +39,7 @@ mod leases;
 mod line;
 mod market;
 mod metrics;
+pub mod models;
 mod network;
 pub mod node;
 pub mod out;

@@ -169,6 +169,15 @@ pub const KEYS: &[Key] = &[
     Key::new("gateway.cors_origins", "", "web pages that may call the local API").many(),
     Key::new("metrics.listen", "", "address for Prometheus, or off").or(&["INFERNET_METRICS"]),
     Key::new("log.level", "info", "error, warn, info, debug, trace, or a filter").or(&["INFERNET_LOG"]),
+    Key::new(
+        "hub.endpoint",
+        "https://huggingface.co",
+        "where `model pull hf:` downloads from",
+    )
+    .or(&["HF_ENDPOINT"]),
+    Key::new("hub.token", "", "token for models that are gated or private")
+        .secret()
+        .or(&["HF_TOKEN"]),
     Key::new("engines.prefer", "", "engine that goes before all others").or(&["INFERNET_ENGINE_BACKEND"]),
     Key::new("engines.ollama_host", "127.0.0.1:11434", "where Ollama answers").or(&["OLLAMA_HOST"]),
     Key::new("engines.ollama_api_key", "", "its key")

@@ -179,6 +179,12 @@ pub fn describe(path: &Path) -> Result<Description, EmbeddedError> {
     Ok(Description::Generator(ModelInfo::read(path)?))
 }
 
+/// Refuses the `config.json` of a model that cannot be served for embeddings: what is small tells before what is large is
+/// fetched.
+pub fn check_embedding_config(text: &[u8]) -> Result<(), EmbeddedError> {
+    Ok(EmbeddingModelInfo::check_config(text)?)
+}
+
 fn too_long(message: &str, param: Option<&str>) -> BackendError {
     let body = error_json(message, "invalid_request_error", param, Some("context_length_exceeded"));
     BackendError::Refused {

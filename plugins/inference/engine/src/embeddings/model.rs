@@ -2,7 +2,7 @@
 //! cheap to clone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokenizers::Tokenizer;
@@ -59,6 +59,11 @@ struct Opened {
 }
 
 impl EmbeddingModelInfo {
+    /// Refuses the text of a `config.json` that belongs to no model which can be opened here.
+    pub fn check_config(text: &[u8]) -> Result<(), LoadError> {
+        Shape::from_config(text).map(|_| ())
+    }
+
     /// What the model at `path` is, without loading it. Reads its weights once, for their digest.
     pub fn read(path: &Path) -> Result<Self, LoadError> {
         Opened::read(path).map(|opened| opened.info)
@@ -158,7 +163,7 @@ impl Opened {
     }
 }
 
-fn open_weights(path: &PathBuf) -> Result<SafeTensors, LoadError> {
+fn open_weights(path: &Path) -> Result<SafeTensors, LoadError> {
     if !path.exists() {
         return Err(LoadError::MissingFile {
             folder: path.parent().unwrap_or(path).to_owned(),

@@ -138,7 +138,7 @@ impl Shape {
             .filter(|context| *context > 0)
             .ok_or_else(|| wrong("pad_token_id", used - 1, "less than the number of positions"))?;
         let epsilon = match config.layer_norm_eps {
-            Some(epsilon) if epsilon >= 0.0 && epsilon < 1.0 => epsilon,
+            Some(epsilon) if (0.0..1.0).contains(&epsilon) => epsilon,
             Some(epsilon) => return Err(wrong("layer_norm_eps", epsilon, "a small number that is not negative")),
             None => DISTILBERT_EPSILON,
         };
