@@ -70,6 +70,8 @@ pub struct Purchase {
     pub needs: Features,
     /// Roughly how many input tokens.
     pub input_tokens: u32,
+    /// Roughly how many of them the model must see at once.
+    pub context: u32,
     /// Most output tokens, all choices together, where the consumer says.
     pub max_output: Option<u32>,
     /// What it cares about.
@@ -103,7 +105,7 @@ impl Purchase {
             "" => "unknown",
             told => told,
         };
-        self.input_tokens <= entry.context
+        self.context <= entry.context
             && (self.weights.is_none() || self.weights == entry.digest)
             && entry.features.contains(self.needs)
             && (self.quantisations.is_empty()

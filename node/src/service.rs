@@ -74,6 +74,7 @@ impl Service {
             body,
             needs: request.needs,
             input_tokens: request.input_tokens,
+            context: request.context,
             max_output: request.max_output.map(|tokens| tokens.saturating_mul(request.choices)),
             policy: preferences.policy.unwrap_or(self.policy),
             // A request may lower what its user set, and never raise it.
@@ -123,7 +124,8 @@ impl Inference for Service {
 
 impl Service {
     async fn infer_once(&self, request: InferenceRequest) -> Result<Reply, InferError> {
-        let needs = request.request.needs.names().collect::<Vec<_>>().join(", ");
+        let features = request.request.needs.names().collect::<Vec<_>>().join(", ");
+        let needs = format!("{features}, about {} tokens at once", request.request.context);
         let Answer { head, said } = self.node.buy(self.purchase(request));
         let (head, chosen) = match head.await {
             Ok(Ok(begun)) => begun,

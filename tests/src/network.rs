@@ -94,6 +94,7 @@ pub fn chat(prompt: &str) -> Purchase {
         body: Bytes::from(body),
         needs: request.needs,
         input_tokens: request.input_tokens,
+        context: request.context,
         max_output: request.max_output,
         policy: Policy::Balanced,
         price_cap: Price::FREE,

@@ -133,6 +133,7 @@ impl Told {
         rest.needs = purchase.needs.with(Features::CONTINUE);
         rest.max_output = purchase.max_output.map(|most| most.saturating_sub(made));
         rest.input_tokens = purchase.input_tokens.saturating_add(made);
+        rest.context = purchase.context.saturating_add(made);
         if let (Some(most), Ok(object)) = (rest.max_output, Object::read(&purchase.body)) {
             let names = ["max_tokens", "max_completion_tokens"];
             let edits: Vec<_> = names
@@ -257,6 +258,7 @@ mod tests {
             body: Bytes::copy_from_slice(body.as_bytes()),
             needs: request.needs,
             input_tokens: 3,
+            context: 3,
             max_output: request.max_output,
             policy: infernet_protocol::auction::Policy::Balanced,
             price_cap: infernet_protocol::Price::FREE,

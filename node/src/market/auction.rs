@@ -301,7 +301,7 @@ fn want(purchase: &Purchase, leave_out: &[NodeId]) -> Want {
             digest: purchase.weights,
             tags: List::default(),
             vram: None,
-            context: purchase.input_tokens,
+            context: purchase.context,
             features: purchase.needs,
             class: Class::A,
         },

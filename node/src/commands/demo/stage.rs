@@ -105,6 +105,7 @@ impl<'a> Stage<'a> {
             body,
             needs: request.needs,
             input_tokens: request.input_tokens,
+            context: request.context,
             max_output: request.max_output,
             policy: Policy::Balanced,
             price_cap: Price::FREE,
