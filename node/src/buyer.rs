@@ -81,6 +81,8 @@ pub struct Purchase {
     pub needs: Features,
     /// Roughly how many input tokens.
     pub input_tokens: u32,
+    /// Roughly how many of them the model must see at once.
+    pub context: u32,
     /// Most output tokens, all choices together, where the consumer says.
     pub max_output: Option<u32>,
     /// Choices that it asks for.
@@ -126,6 +128,7 @@ impl Purchase {
             body,
             needs: request.needs,
             input_tokens: request.input_tokens,
+            context: request.context,
             max_output: request.max_output.map(|tokens| tokens.saturating_mul(request.choices)),
             choices: request.choices,
             caller: None,
@@ -150,7 +153,7 @@ impl Purchase {
             "" => "unknown",
             told => told,
         };
-        self.input_tokens <= entry.context
+        self.context <= entry.context
             && (self.weights.is_none() || self.weights == entry.digest)
             && entry.features.contains(self.needs)
             && (self.quantisations.is_empty()

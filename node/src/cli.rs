@@ -68,6 +68,9 @@ pub enum Command {
     Chat(ChatArgs),
     /// List the models that the network serves, with prices and speed
     Models(ModelsArgs),
+    /// Get, list and remove models of this machine, and choose which one is served
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// List the peers that the node is connected to
     Peers,
     /// Run files of many requests over the network, as its providers have time
@@ -213,6 +216,48 @@ pub struct ChatArgs {
     /// How to reach the network where no node runs here.
     #[command(flatten)]
     pub join: JoinArgs,
+}
+
+/// `infernet model`
+#[derive(Clone, Debug, Subcommand)]
+pub enum ModelCommand {
+    /// List the models that this machine has, Ollama's among them
+    List,
+    /// Download a model from Hugging Face for the embedded engine, or have Ollama pull one; goes on where it was broken off
+    Pull(ModelPullArgs),
+    /// Show what a model is
+    Show(ModelNameArgs),
+    /// Have the embedded engine serve a model, from the next start on
+    Use(ModelNameArgs),
+    /// Remove a model
+    Rm(ModelRmArgs),
+}
+
+/// `infernet model pull`
+#[derive(Args, Clone, Debug)]
+pub struct ModelPullArgs {
+    /// `hf:owner/name`, `hf:owner/name:file`, or a name that Ollama knows
+    pub name: String,
+}
+
+/// `infernet model show` and `infernet model use`
+#[derive(Args, Clone, Debug)]
+pub struct ModelNameArgs {
+    /// A model as `infernet model list` names it, or the end of its name
+    pub name: String,
+}
+
+/// `infernet model rm`
+#[derive(Args, Clone, Debug)]
+pub struct ModelRmArgs {
+    /// A model as `infernet model list` names it, or the end of its name
+    pub name: String,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Also where the configuration names it
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `infernet bench`
@@ -463,8 +508,8 @@ pub struct NodeArgs {
     /// Engine that runs the models [default: auto]
     #[arg(long, value_name = "ENGINE", value_parser = words(Backend::WORDS.iter().copied()), help_heading = "Selling")]
     pub backend: Option<String>,
-    /// GGUF file for the embedded engine [default: the demo model]
-    #[arg(long, value_name = "FILE", help_heading = "Selling")]
+    /// GGUF file for the embedded engine, or a directory with an embedding model [default: the demo model]
+    #[arg(long, value_name = "PATH", help_heading = "Selling")]
     pub model: Option<PathBuf>,
     /// Requests at once [default: what the engine says, else 16, embedded 4]
     #[arg(long, value_name = "N", help_heading = "Selling")]

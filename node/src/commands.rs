@@ -12,6 +12,7 @@ mod init;
 mod keys;
 mod logs;
 mod loopback;
+mod model;
 mod models;
 mod network;
 mod receipts;
@@ -91,6 +92,7 @@ fn dispatch(command: &Command, context: &Context) -> Result {
         Command::Status => status::run(context),
         Command::Logs(args) => logs::run(args, context),
         Command::Models(args) => models::run(args, context),
+        Command::Model(command) => model::run(command, context),
         Command::Peers => network::peers(context),
         Command::Batch(args) => batch::run(args, context),
         Command::Keys(args) => keys::run(args, context),

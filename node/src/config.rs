@@ -3,6 +3,7 @@
 //! The settings stand in `keys`, where each comes from is worked out in `layers`, and this file gives them their types.
 //! Nothing else in the project reads the environment.
 
+mod edit;
 mod keys;
 mod layers;
 
@@ -13,6 +14,7 @@ use std::str::FromStr;
 use infernet_protocol::auction::Policy;
 use infernet_protocol::{MicroUsd, Network, Price};
 
+pub use edit::set;
 pub use keys::{KEYS, Key, PRICE_CAP_KEYS, PRICE_KEYS};
 pub use layers::{Environment, Origin, Overrides, Raw, Setting};
 
@@ -44,6 +46,14 @@ pub enum ConfigError {
         key: String,
         /// The known key that is spelled most like it.
         nearest: Option<&'static str>,
+    },
+    /// The file is written in a way that cannot be changed here.
+    #[error("`{key}` cannot be set in `{path}` as it is written: change it there by hand")]
+    Edit {
+        /// The file.
+        path: PathBuf,
+        /// The setting.
+        key: &'static str,
     },
     /// A value that the setting cannot take.
     #[error("`{key}` cannot be `{value}` (from {origin}): {why}")]
@@ -181,6 +191,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Where engines are looked for.
     pub engines: Engines,
+    /// Where models are downloaded from.
+    pub hub: Hub,
     /// What is logged, as a `tracing` filter such as `info` or `infernet_node=debug`.
     pub log: String,
 }
@@ -207,7 +219,7 @@ pub struct P2p {
 pub struct Provider {
     /// Which engine.
     pub backend: Backend,
-    /// A GGUF file for the embedded engine; `None` is the demo model.
+    /// A GGUF file for the embedded engine, or a directory with an embedding model; `None` is the demo model.
     pub model: Option<PathBuf>,
     /// Requests at once; `None` is what the engine says.
     pub slots: Option<u32>,
@@ -273,6 +285,15 @@ pub struct Gateway {
     pub allowed_hosts: Vec<String>,
     /// Web pages that may call it.
     pub cors_origins: Vec<String>,
+}
+
+/// Where models are downloaded from.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    /// Base URL of Hugging Face, or of a mirror.
+    pub endpoint: String,
+    /// Sent to it, and to nobody else, as a bearer token.
+    pub token: Option<Secret>,
 }
 
 /// Where engines are looked for.
@@ -359,6 +380,10 @@ pub fn load(home: &Home, environment: &Environment, flags: &Overrides) -> Result
         gateway: values.gateway()?,
         metrics: values.address("metrics.listen")?,
         engines: values.engines()?,
+        hub: Hub {
+            endpoint: values.parse("hub.endpoint")?,
+            token: values.secret("hub.token"),
+        },
         log: values.parse("log.level")?,
     };
     Ok(Resolved {

@@ -16,6 +16,7 @@
 //!                                                                          slots, receipts
 //!    batch: files of many requests, which go to the gateway's routes as any other does
 //!    store: journal and index; what must not be lost, written before it is acknowledged
+//!    models: files for the embedded engine, and their download
 //!    runtime: the only place that spawns.   config, home, identity: what a node is.   commands, ipc: how it is run
 //! ```
 //!
@@ -40,6 +41,7 @@ mod leases;
 mod line;
 mod market;
 mod metrics;
+pub mod models;
 mod network;
 pub mod node;
 pub mod out;

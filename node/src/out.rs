@@ -66,8 +66,40 @@ exits! {
     crate::gateway::keys::KeysError => Failed,
     crate::home::HomeError => Failed,
     crate::identity::IdentityError => Failed,
+    crate::models::local::LocalError => Failed,
+    crate::models::name::NameError => Usage,
     crate::store::StoreError => Failed,
     std::io::Error => Failed,
+}
+
+impl From<crate::models::hub::HubError> for Failure {
+    fn from(error: crate::models::hub::HubError) -> Self {
+        let exit = match error {
+            crate::models::hub::HubError::Unreachable { .. } => Exit::Unreachable,
+            crate::models::hub::HubError::Endpoint(_) => Exit::Usage,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<crate::models::download::DownloadError> for Failure {
+    fn from(error: crate::models::download::DownloadError) -> Self {
+        match error {
+            crate::models::download::DownloadError::Hub(error) => error.into(),
+            error => Self::new(Exit::Failed, error),
+        }
+    }
+}
+
+impl From<crate::models::ollama::OllamaError> for Failure {
+    fn from(error: crate::models::ollama::OllamaError) -> Self {
+        let exit = match error {
+            crate::models::ollama::OllamaError::Unreachable { .. } => Exit::Unreachable,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
 }
 
 impl From<crate::ipc::CallError> for Failure {

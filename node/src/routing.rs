@@ -193,6 +193,7 @@ impl Inference for Router {
         let asks = Asks {
             needs: request.request.needs,
             input_tokens: request.request.input_tokens,
+            context: request.request.context,
             price_cap: self.network.price_cap(&request.preferences),
         };
         let mut chain = self.names.chain(&request.model, &asks, &self.models_now());

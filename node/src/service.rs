@@ -131,7 +131,8 @@ impl Inference for Service {
 impl Service {
     async fn infer_once(&self, request: InferenceRequest) -> Result<Reply, InferError> {
         let model = request.model.clone();
-        let needs = request.request.needs.names().collect::<Vec<_>>().join(", ");
+        let features = request.request.needs.names().collect::<Vec<_>>().join(", ");
+        let needs = format!("{features}, about {} tokens at once", request.request.context);
         let Answer { head, said } = self.node.buy(self.purchase(request));
         let (head, chosen) = match head.await {
             Ok(Ok(begun)) => begun,

@@ -138,6 +138,7 @@ impl Told {
         rest.needs = purchase.needs.with(Features::CONTINUE);
         rest.max_output = purchase.max_output.map(|most| most.saturating_sub(made));
         rest.input_tokens = purchase.input_tokens.saturating_add(made);
+        rest.context = purchase.context.saturating_add(made);
         if let (Some(most), Ok(object)) = (rest.max_output, Object::read(&purchase.body)) {
             let names = ["max_tokens", "max_completion_tokens"];
             let edits: Vec<_> = names

@@ -160,7 +160,12 @@ pub const KEYS: &[Key] = &[
     Key::new("p2p.mdns", "true", "look for nodes on the local network"),
     Key::new("p2p.upnp", "true", "ask the router to open the port"),
     Key::new("provider.backend", "auto", "engine that runs the models").or(&["INFERNET_BACKEND"]),
-    Key::new("provider.model", "", "GGUF file for the embedded engine").or(&["INFERNET_MODEL"]),
+    Key::new(
+        "provider.model",
+        "",
+        "GGUF file for the embedded engine, or a directory with an embedding model",
+    )
+    .or(&["INFERNET_MODEL"]),
     Key::new("provider.slots", "", "requests at once; default what the engine says"),
     Key::new(
         "provider.stranger_slots",
@@ -250,6 +255,15 @@ pub const KEYS: &[Key] = &[
     Key::new("gateway.cors_origins", "", "web pages that may call the local API").many(),
     Key::new("metrics.listen", "", "address for Prometheus, or off").or(&["INFERNET_METRICS"]),
     Key::new("log.level", "info", "error, warn, info, debug, trace, or a filter").or(&["INFERNET_LOG"]),
+    Key::new(
+        "hub.endpoint",
+        "https://huggingface.co",
+        "where `model pull hf:` downloads from",
+    )
+    .or(&["HF_ENDPOINT"]),
+    Key::new("hub.token", "", "token for models that are gated or private")
+        .secret()
+        .or(&["HF_TOKEN"]),
     Key::new("engines.prefer", "", "engine that goes before all others").or(&["INFERNET_ENGINE_BACKEND"]),
     Key::new("engines.ollama_host", "127.0.0.1:11434", "where Ollama answers").or(&["OLLAMA_HOST"]),
     Key::new("engines.ollama_api_key", "", "its key")

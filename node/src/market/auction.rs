@@ -298,7 +298,7 @@ impl Market {
                 digest: purchase.weights,
                 tags: List::default(),
                 vram: None,
-                context: purchase.input_tokens,
+                context: purchase.context,
                 features: purchase.needs,
                 class: Class::A,
             },

@@ -23,6 +23,8 @@ const ANSWERS_COMPARED: u32 = 1_000;
 pub(super) struct Asks {
     pub(super) needs: Features,
     pub(super) input_tokens: u32,
+    /// Tokens that must fit at once.
+    pub(super) context: u32,
     pub(super) price_cap: Price,
 }
 
@@ -93,7 +95,7 @@ impl Pick {
             .iter()
             .filter(|model| {
                 model.features.contains(asks.needs)
-                    && model.context.is_none_or(|context| context >= asks.input_tokens)
+                    && model.context.is_none_or(|context| context >= asks.context)
                     && model.price.within(&asks.price_cap)
             })
             .collect();
@@ -146,6 +148,7 @@ mod tests {
         Asks {
             needs,
             input_tokens: 1_000,
+            context: 1_000,
             price_cap: Price {
                 output: MicroUsd(cap),
                 ..Price::FREE

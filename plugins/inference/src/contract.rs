@@ -1,7 +1,10 @@
 //! What every backend keeps, as checks that run against a live one: the scripted engine, a server behind the OpenAI
 //! backend, the embedded engine, a real llama.cpp.
 //!
-//! A check tells which clause was broken and how; it never panics, so that a diagnosis can run it too.
+//! A check tells which clause was broken and how; it never panics, so that a diagnosis can run it too. Which clauses
+//! hold depends on what the model is for: those of embeddings are in `embeddings`.
+
+mod embeddings;
 
 use std::fmt;
 use std::future::Future;
@@ -10,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use infernet_protocol::ModelId;
+use infernet_protocol::capability::Features;
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -26,6 +30,8 @@ const LONG: u32 = 4096;
 const BIG_BYTES: usize = 1024 * 1024;
 /// Jobs that run at once.
 const AT_ONCE: usize = 4;
+/// What a job of several at once asks for.
+const STREAMED: &str = r#","stream":true,"max_tokens":8"#;
 
 /// A clause that a backend does not keep.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +81,21 @@ pub async fn check(subject: Subject<'_>) -> Result<Vec<&'static str>, Violation>
             $(kept.push($name); clause($name, $check).await?;)*
         };
     }
+    if !model.features.contains(Features::CHAT) {
+        clauses! {
+            "embeddings are one document with a vector for each input" => on.embeds(),
+            "a text has the same vector alone and among others" => on.embeds_alike(),
+            "vectors in base64 are those in numbers, or refused" => on.embeds_in_base64(),
+            "token ids are embedded or refused" => on.embeds_token_ids(),
+            "several jobs at once are all answered" => on.at_once(Endpoint::Embeddings, ""),
+            "a dropped answer stops the engine" => on.embeds_cancelled(),
+            "a job dropped before its head stops the engine" => on.cancelled_early(on.many_inputs()),
+            "a malformed request is refused as such" => on.malformed(Endpoint::Embeddings),
+            "an unknown model is refused as such" => on.unknown_model(Endpoint::Embeddings, ""),
+            "a large input is answered or refused" => on.large(Endpoint::Embeddings, ""),
+        }
+        return Ok(kept);
+    }
     clauses! {
         "a streamed chat is whole events, ends in [DONE] and tells usage once" => on.streams(Endpoint::ChatCompletions),
         "a streamed completion does the same" => on.streams(Endpoint::Completions),
@@ -82,13 +103,13 @@ pub async fn check(subject: Subject<'_>) -> Result<Vec<&'static str>, Violation>
         "a document is one JSON object with usage" => on.document(),
         "max_tokens bounds the output, the consumer's and the node's" => on.bounded(),
         "a stream says what a document says, characters whole" => on.unicode(),
-        "several jobs at once are all answered" => on.at_once(),
+        "several jobs at once are all answered" => on.at_once(Endpoint::ChatCompletions, STREAMED),
         "a slow reader gets everything" => on.slow_reader(),
         "a dropped answer stops the engine" => on.cancelled(),
-        "a job dropped before its head stops the engine" => on.cancelled_early(),
-        "a malformed request is refused as such" => on.malformed(),
-        "an unknown model is refused as such" => on.unknown_model(),
-        "a large prompt is answered or refused" => on.large(),
+        "a job dropped before its head stops the engine" => on.cancelled_early(on.chat(&format!(r#","max_tokens":{LONG}"#))),
+        "a malformed request is refused as such" => on.malformed(Endpoint::ChatCompletions),
+        "an unknown model is refused as such" => on.unknown_model(Endpoint::ChatCompletions, r#","max_tokens":1"#),
+        "a large prompt is answered or refused" => on.large(Endpoint::ChatCompletions, r#","stream":true,"max_tokens":1"#),
     }
     Ok(kept)
 }
@@ -127,7 +148,8 @@ impl Bench<'_> {
         let (model, prompt) = (json::quoted(&self.model.name), json::quoted(prompt));
         let asked = match endpoint {
             Endpoint::ChatCompletions => format!(r#""messages":[{{"role":"user","content":{prompt}}}]"#),
-            _ => format!(r#""prompt":{prompt}"#),
+            Endpoint::Completions => format!(r#""prompt":{prompt}"#),
+            Endpoint::Embeddings => format!(r#""input":{prompt}"#),
         };
         Job {
             endpoint,
@@ -139,8 +161,13 @@ impl Bench<'_> {
         }
     }
 
+    /// A job of a few words.
+    fn plain(&self, endpoint: Endpoint, rest: &str) -> Job {
+        self.job(endpoint, "Tell me a story about a fox.", rest)
+    }
+
     fn chat(&self, rest: &str) -> Job {
-        self.job(Endpoint::ChatCompletions, "Tell me a story about a fox.", rest)
+        self.plain(Endpoint::ChatCompletions, rest)
     }
 
     /// Runs a job to its end and checks what holds for every answer.
@@ -276,8 +303,8 @@ impl Bench<'_> {
         }
     }
 
-    async fn at_once(&self) -> Kept {
-        let jobs = (0..AT_ONCE).map(|_| self.tell(self.chat(r#","stream":true,"max_tokens":8"#)));
+    async fn at_once(&self, endpoint: Endpoint, rest: &str) -> Kept {
+        let jobs = (0..AT_ONCE).map(|_| self.tell(self.plain(endpoint, rest)));
         for told in futures::future::join_all(jobs).await {
             told?;
         }
@@ -314,8 +341,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    async fn cancelled_early(&self) -> Kept {
-        let job = self.chat(&format!(r#","max_tokens":{LONG}"#));
+    async fn cancelled_early(&self, job: Job) -> Kept {
         // One poll sends the request; whether the head is there by then is the engine's affair.
         let run = self.subject.backend.run(job);
         drop(timeout(Duration::from_millis(20), run).await);
@@ -323,7 +349,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    async fn malformed(&self) -> Kept {
+    async fn malformed(&self, endpoint: Endpoint) -> Kept {
         for body in [
             "{",
             "[]",
@@ -332,7 +358,7 @@ impl Bench<'_> {
         ] {
             let job = Job {
                 body: Bytes::from_static(body.as_bytes()),
-                ..self.chat("")
+                ..self.plain(endpoint, "")
             };
             match self.subject.backend.run(job).await {
                 Err(BackendError::Refused { status: 400..500, .. }) => {}
@@ -343,11 +369,11 @@ impl Bench<'_> {
         Ok(())
     }
 
-    async fn unknown_model(&self) -> Kept {
+    async fn unknown_model(&self, endpoint: Endpoint, rest: &str) -> Kept {
         // Servers of a single model answer in its name whatever is asked for.
         let job = Job {
             model: "no-such-model".into(),
-            ..self.chat(r#","max_tokens":1"#)
+            ..self.plain(endpoint, rest)
         };
         match self.subject.backend.run(job).await {
             Ok(_) | Err(BackendError::Refused { status: 400..500, .. }) => Ok(()),
@@ -355,12 +381,9 @@ impl Bench<'_> {
         }
     }
 
-    async fn large(&self) -> Kept {
+    async fn large(&self, endpoint: Endpoint, rest: &str) -> Kept {
         let prompt = "fox ".repeat(BIG_BYTES / 4);
-        match self
-            .tell(self.job(Endpoint::ChatCompletions, &prompt, r#","stream":true,"max_tokens":1"#))
-            .await
-        {
+        match self.tell(self.job(endpoint, &prompt, rest)).await {
             Ok(_) => Ok(()),
             Err(error) if error.contains("status 4") => Ok(()),
             Err(error) => Err(error),

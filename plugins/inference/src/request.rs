@@ -96,6 +96,9 @@ pub struct Request {
     pub input_bytes: u64,
     /// Roughly how many tokens the prompt is, images and template included.
     pub input_tokens: u32,
+    /// Roughly how many tokens the longest prompt is, which a model must be able to see at once: all of them, where there
+    /// is one.
+    pub context: u32,
 }
 
 impl Request {
@@ -124,6 +127,7 @@ impl Request {
             },
             input_bytes: 0,
             input_tokens: 0,
+            context: 0,
         };
         match endpoint {
             Endpoint::ChatCompletions => request.read_chat(&object)?,
@@ -134,6 +138,9 @@ impl Request {
             }
         }
         request.input_tokens = request.input_tokens.saturating_add(tokens_of(request.input_bytes));
+        if endpoint == Endpoint::ChatCompletions {
+            request.context = request.input_tokens;
+        }
         Ok(request)
     }
 
@@ -233,17 +240,22 @@ impl Request {
         match value.first() {
             Some(b'"') => {
                 self.input_bytes += json::string_bytes(value);
+                self.context = tokens_of(self.input_bytes);
                 prompts = 1;
             }
             Some(b'[') => {
                 for element in json::elements(value) {
                     match element.first() {
                         Some(b'"') => {
-                            self.input_bytes += json::string_bytes(element);
+                            let bytes = json::string_bytes(element);
+                            self.input_bytes += bytes;
+                            self.context = self.context.max(tokens_of(bytes));
                             prompts += 1;
                         }
                         Some(b'[') => {
-                            ids = ids.saturating_add(token_ids(element).ok_or_else(wrong)?);
+                            let prompt = token_ids(element).ok_or_else(wrong)?;
+                            ids = ids.saturating_add(prompt);
+                            self.context = self.context.max(prompt);
                             prompts += 1;
                         }
                         _ => {
@@ -258,6 +270,9 @@ impl Request {
         // An array of bare ids is one prompt; ids beside texts are nothing.
         if prompts == 0 && ids == 0 || ids > 0 && self.input_bytes > 0 {
             return Err(wrong());
+        }
+        if prompts == 0 {
+            self.context = ids;
         }
         self.input_tokens = self.input_tokens.saturating_add(ids);
         if self.endpoint != Endpoint::Embeddings {
@@ -459,6 +474,21 @@ mod tests {
             (embed.needs, embed.choices, embed.output_tokens_at_most(9)),
             (Features::EMBEDDINGS, 1, 0)
         );
+    }
+
+    #[test]
+    fn a_model_must_see_the_longest_prompt_and_not_all_of_them_at_once() {
+        let read = |input: &str| {
+            let body = format!(r#"{{"model":"m","input":{input}}}"#);
+            let request = Request::read(Endpoint::Embeddings, body.as_bytes()).unwrap();
+            (request.input_tokens, request.context)
+        };
+        assert_eq!(read(r#""12345678""#), (2, 2));
+        assert_eq!(read(r#"["1234","123456789","1234"]"#), (5, 3));
+        assert_eq!(read("[1,2,3]"), (3, 3));
+        assert_eq!(read("[[1,2],[3],[4,5]]"), (5, 2));
+        let conversation = chat("").unwrap();
+        assert_eq!(conversation.context, conversation.input_tokens);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Everything of a chunk but its text is the same for a whole answer and is made once.
 
+pub mod embeddings;
+
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 

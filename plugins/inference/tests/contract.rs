@@ -97,6 +97,20 @@ mod embedded {
         .await
         .unwrap();
     }
+
+    #[tokio::test]
+    async fn the_embedded_engine_keeps_it_with_a_model_that_embeds() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/engine/tests/fixtures/bert");
+        let backend = EmbeddedBackend::open(folder.as_ref(), 4).unwrap();
+        let kept = check(Subject {
+            backend: &backend,
+            engine: &Engine(backend.clone()),
+            counts: true,
+        })
+        .await
+        .unwrap();
+        assert_eq!(kept.len(), 11);
+    }
 }
 
 #[tokio::test]

@@ -1,23 +1,30 @@
 //! Measures a model on this machine: `speed MODEL.gguf [TOKENS]` prints the time to open it, the time to read a prompt,
-//! and tokens per second with one, two and four sequences at once.
+//! and tokens per second with one, two and four sequences at once; `speed DIRECTORY [TOKENS]` prints how many inputs of so
+//! many tokens are embedded per second, one in each request and many.
 #![expect(clippy::print_stdout, reason = "standard output is what this program is for")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use infernet_engine::{ChatMessage, Engine, Event, Model, Params};
+use infernet_engine::{ChatMessage, Embedder, EmbeddingModel, Engine, Event, Model, Params};
 
 const DEFAULT_TOKENS: u32 = 512;
+/// Tokens of one input where nobody says.
+const INPUT_TOKENS: u32 = 32;
+/// Inputs embedded in one measurement.
+const INPUTS: usize = 256;
 const PROMPT: &str = "Tell me a story about a fox.";
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args_os().skip(1);
-    let path = PathBuf::from(arguments.next().context("usage: speed MODEL.gguf [TOKENS]")?);
-    let tokens = match arguments.next() {
-        Some(number) => number.to_string_lossy().parse()?,
-        None => DEFAULT_TOKENS,
-    };
+    let path = PathBuf::from(arguments.next().context("usage: speed MODEL.gguf|DIRECTORY [TOKENS]")?);
+    let tokens = arguments.next().map(|number| number.to_string_lossy().parse());
+    let tokens = tokens.transpose()?;
+    if EmbeddingModel::is_at(&path) {
+        return embeddings(&path, tokens.unwrap_or(INPUT_TOKENS));
+    }
+    let tokens = tokens.unwrap_or(DEFAULT_TOKENS);
     let begun = Instant::now();
     let model = Model::open(&path)?;
     println!("{:?}", model.info());
@@ -52,6 +59,27 @@ fn main() -> anyhow::Result<()> {
         seconds * 1e3,
         long.len() as f64 / seconds
     );
+    Ok(())
+}
+
+fn embeddings(path: &Path, tokens: u32) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let model = EmbeddingModel::open(path)?;
+    println!("{:?}", model.info());
+    println!("opened in {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
+    let last = model.info().vocabulary as u32 - 1;
+    let embedder = Embedder::start(model, 1)?;
+    for together in [1, 32] {
+        let begun = Instant::now();
+        for request in 0..INPUTS / together {
+            let input = |index: usize| (0..tokens).map(|at| (at * 31 + index as u32) % last).collect();
+            let inputs = (0..together).map(|index| input(request * together + index)).collect();
+            let told = embedder.embed(inputs)?.blocking_vectors();
+            told.context("the engine has stopped")??;
+        }
+        let rate = INPUTS as f64 / begun.elapsed().as_secs_f64();
+        println!("{together} in each request: {rate:.0} inputs of {tokens} tokens per second");
+    }
     Ok(())
 }
 

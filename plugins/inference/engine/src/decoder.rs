@@ -6,7 +6,6 @@
 //! chunks or token by token therefore gives bit-equal results in unquantised arithmetic, and an answer that another
 //! engine began continues as it would have there.
 
-mod arithmetic;
 mod attention;
 mod matrix;
 mod shape;
@@ -16,7 +15,7 @@ pub(crate) use attention::Cache;
 pub(crate) use shape::Shape;
 pub(crate) use weights::Weights;
 
-use arithmetic::{activate, add, multiply, rms_norm, rms_norm_heads};
+use crate::arithmetic::{activate, add, multiply, rms_norm, rms_norm_heads};
 use attention::{Angles, attend};
 use shape::Window;
 use weights::Layer;

@@ -3,27 +3,22 @@
 //! ends before its next step. Nothing here waits for a reader, and nothing grows with one that does not read.
 //!
 //! ```text
-//!   Engine::generate -- admission, bounded queue --> thread: sequence, sequence, ...   (scheduler.rs)
+//!   Engine::generate -- admission, bounded queue --> thread (turns.rs): sequence, sequence, ...   (sequence.rs)
 //!        Sequence <-- bounded channel of events -----------'
 //! ```
 
-mod scheduler;
+mod sequence;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::{JoinHandle, Thread};
+use std::thread::Thread;
 
 use tokio::sync::mpsc;
 
 use crate::error::{GenerateError, Refusal};
 use crate::model::Model;
 use crate::params::Params;
-use scheduler::{Job, Scheduler};
+use crate::turns::Turns;
+use sequence::{Job, Running};
 
-/// Requests that wait for a slot, for each slot: enough to start the next one without a pause, few enough that a
-/// caller who would wait long is told to go elsewhere.
-const QUEUED_PER_SLOT: usize = 1;
 /// Events that wait for the reader of one sequence. A token's event is some dozens of bytes; a reader that falls this
 /// far behind pauses its sequence.
 const EVENTS_AHEAD: usize = 64;
@@ -109,53 +104,18 @@ impl Drop for Sequence {
     }
 }
 
-/// Counts a request from admission to its end, however it ends.
-#[derive(Debug)]
-struct Admission(Arc<AtomicUsize>);
-
-impl Admission {
-    fn new(count: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        let one_more = |n: usize| (n < most).then_some(n + 1);
-        count.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
-        Some(Self(Arc::clone(count)))
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 /// A model at work. Dropping it ends all sequences and waits for the step that runs.
 #[derive(Debug)]
 pub struct Engine {
     model: Model,
-    slots: usize,
-    admitted: Arc<AtomicUsize>,
-    stopping: Arc<AtomicBool>,
-    jobs: SyncSender<Job>,
-    thread: Option<JoinHandle<()>>,
+    turns: Turns<Running>,
 }
 
 impl Engine {
     /// Starts the thread. `slots` sequences run at once (at least one), as many more wait. An idle engine sleeps.
     pub fn start(model: Model, slots: usize) -> Result<Self, std::io::Error> {
-        let slots = slots.max(1);
-        let (jobs, incoming) = sync_channel(slots * (1 + QUEUED_PER_SLOT));
-        let stopping = Arc::new(AtomicBool::new(false));
-        let scheduler = Scheduler::new(model.clone(), slots, incoming, Arc::clone(&stopping));
-        let thread = std::thread::Builder::new()
-            .name("engine".to_owned())
-            .spawn(move || scheduler.run())?;
-        Ok(Self {
-            model,
-            slots,
-            admitted: Arc::new(AtomicUsize::new(0)),
-            stopping,
-            jobs,
-            thread: Some(thread),
-        })
+        let turns = Turns::start(model.clone(), slots)?;
+        Ok(Self { model, turns })
     }
 
     /// The model that runs here.
@@ -165,30 +125,24 @@ impl Engine {
 
     /// Sequences that can run at once.
     pub fn slots(&self) -> usize {
-        self.slots
+        self.turns.slots()
     }
 
     /// Sequences that run or wait now.
     pub fn in_flight(&self) -> usize {
-        self.admitted.load(Ordering::Acquire)
+        self.turns.in_flight()
     }
 
     /// Continues these ids. Refuses at once what cannot run, and when slots and queue are full.
     pub fn generate(&self, prompt: Vec<u32>, params: Params) -> Result<Sequence, Refusal> {
         self.check(&prompt)?;
         params.check(prompt.len())?;
-        let most = self.slots * (1 + QUEUED_PER_SLOT);
-        let admission = Admission::new(&self.admitted, most).ok_or(Refusal::Busy { slots: self.slots })?;
-        let thread = self.thread.as_ref().ok_or(Refusal::Stopped)?.thread().clone();
         let (sender, events) = mpsc::channel(EVENTS_AHEAD + EVENTS_PER_STEP);
-        let job = Job {
+        let thread = self.turns.submit(Job {
             prompt,
             params,
             events: sender,
-            admission,
-        };
-        self.jobs.try_send(job).map_err(|_| Refusal::Stopped)?;
-        thread.unpark();
+        })?;
         Ok(Sequence { events, thread })
     }
 
@@ -207,17 +161,6 @@ impl Engine {
         match prompt.iter().find(|id| **id > last) {
             Some(id) => Err(Refusal::UnknownToken { id: *id, last }),
             None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            // A panic of the thread has been logged by it; there is nothing left to undo.
-            let _ = thread.join();
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::embeddings::{INPUTS_MAX, REQUEST_TOKENS_MAX};
+
 /// Why a file cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -68,6 +70,50 @@ pub enum LoadError {
         name: String,
         /// The type's number in the GGUF format.
         code: u32,
+    },
+    /// A tensor of a safetensors file is stored in a form that the engine cannot compute with.
+    #[error("the tensor `{name}` is stored as `{found}`, which is not supported; take this model in F32, F16 or BF16")]
+    TensorForm {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        found: String,
+    },
+    /// A folder lacks a file that a model has.
+    #[error("`{}` has no `{name}`; download the whole model, with its weights in safetensors form", folder.display())]
+    MissingFile {
+        /// The folder.
+        folder: PathBuf,
+        /// The file.
+        name: &'static str,
+    },
+    /// A file of settings is longer than any model's.
+    #[error("`{}` is longer than `{most}` bytes, as no model's is; download it again", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// The longest that is read, in bytes.
+        most: u64,
+    },
+    /// A file of settings is not what it should be.
+    #[error("`{file}` cannot be used: {reason}; download it again")]
+    Json {
+        /// The file.
+        file: &'static str,
+        /// Where and what.
+        reason: String,
+    },
+    /// A setting is there and its value cannot be used.
+    #[error("`{key}` in `{file}` is `{found}`, and {expected} is needed; download it again")]
+    Setting {
+        /// The file.
+        file: &'static str,
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        found: String,
+        /// What would do.
+        expected: &'static str,
     },
     /// A model family that the engine does not know.
     #[error(
@@ -144,8 +190,36 @@ pub enum Refusal {
         /// Tokens that the model can see at once.
         context: usize,
     },
+    /// There is nothing to embed, or too much.
+    #[error("there are `{found}` inputs; send 1 to {INPUTS_MAX} at a time")]
+    InputCount {
+        /// How many.
+        found: usize,
+    },
+    /// An input has no tokens.
+    #[error("input `{index}` is empty; send at least one token")]
+    EmptyInput {
+        /// Which, from 0.
+        index: usize,
+    },
+    /// An input is longer than the model takes.
+    #[error("input `{index}` has `{tokens}` tokens and the model takes at most `{context}`; shorten or split it")]
+    InputTooLong {
+        /// Which, from 0.
+        index: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// Tokens that the model takes.
+        context: usize,
+    },
+    /// The inputs together are too long for one request.
+    #[error("the inputs have `{tokens}` tokens together; send at most {REQUEST_TOKENS_MAX} at a time")]
+    InputTokens {
+        /// Their tokens.
+        tokens: usize,
+    },
     /// A token id that the vocabulary does not have.
-    #[error("the prompt has token `{id}` and the vocabulary ends at `{last}`; tokenize with this model")]
+    #[error("the token `{id}` is unknown, the vocabulary ends at `{last}`; tokenize with this model")]
     UnknownToken {
         /// The id.
         id: u32,
@@ -170,6 +244,18 @@ pub enum Refusal {
 pub enum GenerateError {
     /// The model answered with nothing that can be sampled.
     #[error("the model computed no finite probability; its file is damaged, download it again")]
+    NotFinite,
+    /// The tensor library failed in the middle.
+    #[error("the computation failed: {0}; try again, and download the model again if it stays")]
+    Computation(String),
+}
+
+/// Why inputs were not embedded.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmbedError {
+    /// The model answered with numbers that are none.
+    #[error("the model computed no finite vector; its file is damaged, download it again")]
     NotFinite,
     /// The tensor library failed in the middle.
     #[error("the computation failed: {0}; try again, and download the model again if it stays")]

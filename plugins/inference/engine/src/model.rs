@@ -9,6 +9,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::decoder::{Shape, Weights};
+use crate::digest::digest;
 use crate::error::{LoadError, TemplateError, TokenizeError};
 use crate::gguf::Gguf;
 use crate::template::{ChatMessage, ChatTemplate};
@@ -17,8 +18,6 @@ use crate::tokenizer::Tokenizer;
 /// Longest context unless asked for otherwise, in tokens: what a sequence remembers grows with it, to gigabytes for
 /// the longest contexts that files promise.
 pub const DEFAULT_CONTEXT_LIMIT: usize = 8_192;
-/// Read at once while a file's digest is taken, in bytes.
-const DIGEST_CHUNK: usize = 1 << 20;
 
 /// What a model is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,18 +58,7 @@ impl Model {
     /// Opens a GGUF file. Reads it twice, once for its digest, and keeps it in memory; a file of some gigabytes takes
     /// seconds.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
-        let unreadable = |source| LoadError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let mut file = File::open(path).map_err(unreadable)?;
-        // The header first: what is no model is refused before gigabytes are hashed.
-        let gguf = Gguf::read(file.try_clone().map_err(unreadable)?)?;
-        file.rewind().map_err(unreadable)?;
-        let digest = digest(&mut file).map_err(unreadable)?;
-        let stem = path
-            .file_stem()
-            .map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
+        let (gguf, stem, digest) = open(path)?;
         Self::from_gguf(gguf, &stem, digest)
     }
 
@@ -80,36 +68,18 @@ impl Model {
         Self::from_gguf(gguf, "model", Sha256::digest(bytes).into())
     }
 
-    fn from_gguf<R: Read + Seek>(mut gguf: Gguf<R>, stem: &str, weights_digest: [u8; 32]) -> Result<Self, LoadError> {
-        let shape = Shape::from_metadata(&gguf.metadata)?;
-        let tokenizer = Tokenizer::from_metadata(&gguf.metadata)?;
+    fn from_gguf<R: Read + Seek>(mut gguf: Gguf<R>, stem: &str, digest: [u8; 32]) -> Result<Self, LoadError> {
+        let header = Header::read(&gguf, stem, digest)?;
         let source = gguf.metadata.string("tokenizer.chat_template")?;
-        let has_chat_template = source.is_some();
-        let template = ChatTemplate::new(source, tokenizer.bos_text(), tokenizer.eos_text())?;
-        let name = gguf
-            .metadata
-            .string("general.name")?
-            .filter(|name| !name.trim().is_empty())
-            .unwrap_or(stem);
-        let architecture = gguf.metadata.string("general.architecture")?.unwrap_or_default();
-        let info = ModelInfo {
-            name: name.to_owned(),
-            architecture: architecture.to_owned(),
-            context_length: shape.context.min(DEFAULT_CONTEXT_LIMIT),
-            parameters: gguf.parameters(),
-            quantisation: quantisation(&gguf)?,
-            weights_digest,
-            has_chat_template,
-            vocabulary: tokenizer.len(),
-        };
-        let weights = Arc::new(Weights::read(&mut gguf, shape, tokenizer.len())?);
+        let template = ChatTemplate::new(source, header.tokenizer.bos_text(), header.tokenizer.eos_text())?;
+        let weights = Arc::new(Weights::read(&mut gguf, header.shape, header.tokenizer.len())?);
         Ok(Self {
             parts: Arc::new(Parts {
                 weights,
-                tokenizer,
+                tokenizer: header.tokenizer,
                 template,
             }),
-            info: Arc::new(info),
+            info: Arc::new(header.info),
         })
     }
 
@@ -169,15 +139,60 @@ impl Model {
     }
 }
 
-fn digest(file: &mut File) -> std::io::Result<[u8; 32]> {
-    let mut hasher = Sha256::new();
-    let mut chunk = vec![0; DIGEST_CHUNK];
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(hasher.finalize().into()),
-            read => hasher.update(&chunk[..read]),
-        }
+/// What the metadata of a file says, weights and chat template aside.
+struct Header {
+    shape: Shape,
+    tokenizer: Tokenizer,
+    info: ModelInfo,
+}
+
+impl Header {
+    fn read<R: Read + Seek>(gguf: &Gguf<R>, stem: &str, weights_digest: [u8; 32]) -> Result<Self, LoadError> {
+        let shape = Shape::from_metadata(&gguf.metadata)?;
+        let tokenizer = Tokenizer::from_metadata(&gguf.metadata)?;
+        let name = gguf
+            .metadata
+            .string("general.name")?
+            .filter(|name| !name.trim().is_empty())
+            .unwrap_or(stem);
+        let architecture = gguf.metadata.string("general.architecture")?.unwrap_or_default();
+        let info = ModelInfo {
+            name: name.to_owned(),
+            architecture: architecture.to_owned(),
+            context_length: shape.context.min(DEFAULT_CONTEXT_LIMIT),
+            parameters: gguf.parameters(),
+            quantisation: quantisation(gguf)?,
+            weights_digest,
+            has_chat_template: gguf.metadata.string("tokenizer.chat_template")?.is_some(),
+            vocabulary: tokenizer.len(),
+        };
+        Ok(Self { shape, tokenizer, info })
     }
+}
+
+impl ModelInfo {
+    /// What the GGUF file at `path` holds, without loading it. Reads it once, for its digest.
+    pub fn read(path: &Path) -> Result<Self, LoadError> {
+        let (gguf, stem, digest) = open(path)?;
+        Header::read(&gguf, &stem, digest).map(|header| header.info)
+    }
+}
+
+/// An open file, the name that it goes by, and its digest.
+fn open(path: &Path) -> Result<(Gguf<File>, String, [u8; 32]), LoadError> {
+    let unreadable = |source| LoadError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = File::open(path).map_err(unreadable)?;
+    // The header first: what is no model is refused before gigabytes are hashed.
+    let gguf = Gguf::read(file.try_clone().map_err(unreadable)?)?;
+    file.rewind().map_err(unreadable)?;
+    let digest = digest(&mut file).map_err(unreadable)?;
+    let stem = path
+        .file_stem()
+        .map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    Ok((gguf, stem, digest))
 }
 
 /// The name that the file gives its mixture of types, else the type of most weights.

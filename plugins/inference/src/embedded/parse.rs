@@ -1,4 +1,4 @@
-//! A request's fields as the engine's prompt and parameters.
+//! A request's fields as the engine's prompt and parameters, and the words in which either engine refuses one.
 
 use infernet_engine::{ChatMessage, Model, Params};
 
@@ -139,14 +139,14 @@ fn field(name: &str, value: &[u8], params: &mut Params) -> Result<(), BackendErr
     Ok(())
 }
 
-fn unsupported(name: &str) -> BackendError {
+pub(super) fn unsupported(name: &str) -> BackendError {
     bad(
         &format!("`{name}` is not supported by the embedded engine; leave it out or choose another model"),
         Some(name),
     )
 }
 
-fn invalid(name: &str, expected: &'static str) -> BackendError {
+pub(super) fn invalid(name: &str, expected: &'static str) -> BackendError {
     refused(&RequestError::invalid(name, expected))
 }
 

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::arithmetic::{add_scaled, dot, softmax};
 use super::shape::{Pairing, Rotation, Shape, Window};
+use crate::arithmetic::{add_scaled, dot, softmax};
 
 /// A look back below this many multiplications runs on the calling thread; see the same bound of matrices.
 const PARALLEL_FROM: usize = 1 << 20;

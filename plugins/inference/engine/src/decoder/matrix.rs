@@ -7,7 +7,7 @@ use candle_core::quantized::{QMatMul, QTensor};
 use candle_core::{Device, Module, Tensor};
 use rayon::prelude::*;
 
-use super::arithmetic::dot_long;
+use crate::arithmetic::dot_long;
 
 /// Products below this many multiplications run on the calling thread: about a tenth of a millisecond, which is what
 /// waking other threads can cost.

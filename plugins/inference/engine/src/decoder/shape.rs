@@ -1,7 +1,7 @@
 //! What the metadata says about a model's form, checked once: sizes, switches of its family, rotation of positions.
 //! To add a family, give it a line in `FAMILIES`; its own tensors, if any, are named in `weights`.
 
-use super::arithmetic::Activation;
+use crate::arithmetic::Activation;
 use crate::error::LoadError;
 use crate::gguf::Metadata;
 

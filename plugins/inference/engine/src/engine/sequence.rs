@@ -1,20 +1,17 @@
-//! The thread's loop, and one sequence as it sees it.
+//! One sequence as the thread sees it.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
 
 use tokio::sync::mpsc::Sender;
 
-use super::{Admission, EVENTS_PER_STEP, Event, Reason, Usage};
+use super::{EVENTS_PER_STEP, Event, Reason, Usage};
 use crate::decoder::Cache;
 use crate::error::GenerateError;
 use crate::model::Model;
 use crate::params::Params;
 use crate::sampler::Sampler;
 use crate::text::{Flow, Holdback, Piece};
+use crate::turns::{Admission, Turn};
 
 /// Prompt tokens read in one step. Others wait for as long as this takes; larger chunks gain little on a CPU.
 const PROMPT_CHUNK: usize = 32;
@@ -25,68 +22,10 @@ pub(super) struct Job {
     pub(super) prompt: Vec<u32>,
     pub(super) params: Params,
     pub(super) events: Sender<Event>,
-    pub(super) admission: Admission,
-}
-
-pub(super) struct Scheduler {
-    model: Model,
-    slots: usize,
-    incoming: Receiver<Job>,
-    stopping: Arc<AtomicBool>,
-    running: VecDeque<Running>,
-}
-
-impl Scheduler {
-    pub(super) fn new(model: Model, slots: usize, incoming: Receiver<Job>, stopping: Arc<AtomicBool>) -> Self {
-        Self {
-            model,
-            slots,
-            incoming,
-            stopping,
-            running: VecDeque::new(),
-        }
-    }
-
-    pub(super) fn run(mut self) {
-        while !self.stopping.load(Ordering::Acquire) {
-            // Whoever sends a job, reads an event, drops a sequence or the engine unparks this thread. A token that
-            // comes before `park` makes it return at once, so nothing is missed.
-            if !self.round() {
-                std::thread::park();
-            }
-        }
-    }
-
-    /// One step of each sequence that can take one; whether there was any.
-    fn round(&mut self) -> bool {
-        self.running.retain(|sequence| !sequence.events.is_closed());
-        while self.running.len() < self.slots {
-            let Ok(job) = self.incoming.try_recv() else { break };
-            self.running.push_back(Running::new(&self.model, job));
-        }
-        let mut stepped = false;
-        for _ in 0..self.running.len() {
-            let Some(mut sequence) = self.running.pop_front() else {
-                break;
-            };
-            if sequence.events.is_closed() || self.stopping.load(Ordering::Acquire) {
-                continue;
-            }
-            if !sequence.has_room() {
-                self.running.push_back(sequence);
-                continue;
-            }
-            stepped = true;
-            if sequence.step(&self.model) {
-                self.running.push_back(sequence);
-            }
-        }
-        stepped
-    }
 }
 
 /// A sequence that has a slot.
-struct Running {
+pub(super) struct Running {
     prompt: Vec<u32>,
     /// Tokens of the prompt that the cache holds.
     read: usize,
@@ -102,14 +41,12 @@ struct Running {
     admission: Option<Admission>,
 }
 
-impl Running {
-    fn new(model: &Model, job: Job) -> Self {
-        let Job {
-            prompt,
-            params,
-            events,
-            admission,
-        } = job;
+impl Turn for Running {
+    type Model = Model;
+    type Job = Job;
+
+    fn begin(model: &Model, job: Job, admission: Admission) -> Self {
+        let Job { prompt, params, events } = job;
         let generated = &prompt[prompt.len() - params.already_generated as usize..];
         Self {
             sampler: Sampler::new(&params, generated),
@@ -125,11 +62,14 @@ impl Running {
         }
     }
 
+    fn is_abandoned(&self) -> bool {
+        self.events.is_closed()
+    }
+
     fn has_room(&self) -> bool {
         self.events.capacity() >= EVENTS_PER_STEP
     }
 
-    /// Goes one step; false when that was the last.
     fn step(&mut self, model: &Model) -> bool {
         if self.max_tokens == 0 {
             return self.end(Reason::Length);
@@ -143,7 +83,9 @@ impl Running {
         };
         self.take(scores, model)
     }
+}
 
+impl Running {
     /// Reads a chunk of the prompt or the newest token: scores of the next one, unless more of the prompt is left.
     fn compute(&mut self, model: &Model) -> Result<Option<Vec<f32>>, candle_core::Error> {
         if let Some(newest) = self.newest {
