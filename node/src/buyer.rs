@@ -638,7 +638,7 @@ fn unheard(leg: &Leg) -> Failure {
 /// Checks a receipt, keeps it with our signature, and only then sends that.
 async fn settle(
     node: &Arc<Node>,
-    lease: &Lease,
+    lease: &Arc<Lease>,
     line: &mut BuyerLine,
     envelope: &[u8],
 ) -> Result<Verified<JobReceipt>, Failure> {
@@ -703,7 +703,7 @@ pub(crate) async fn reconcile(node: Arc<Node>, worker: NodeId) {
 }
 
 /// One exchange of accounts.
-async fn reconcile_lease(node: &Arc<Node>, line: &mut BuyerLine, lease: &Lease) -> Result<(), LineError> {
+async fn reconcile_lease(node: &Arc<Node>, line: &mut BuyerLine, lease: &Arc<Lease>) -> Result<(), LineError> {
     line.send(&[node.leases.account(lease).into()]).await?;
     loop {
         match line.next().await? {

@@ -124,7 +124,7 @@ pub struct Node {
     pub(crate) swarm: Handle,
     pub(crate) store: Store,
     pub(crate) market: Market,
-    pub(crate) provider: Provider,
+    pub(crate) provider: Arc<Provider>,
     pub(crate) leases: Leases,
     pub(crate) engines: Engines,
     pub(crate) own: Engines,
@@ -192,7 +192,12 @@ impl Node {
                 recovery::reputation(&recovered).as_ref(),
             )
             .buying(settings.lease, settings.wallets.clone()),
-            provider: Provider::new(network.clone(), store.clone(), happenings.clone(), worker),
+            provider: Arc::new(Provider::new(
+                network.clone(),
+                store.clone(),
+                happenings.clone(),
+                worker,
+            )),
             leases: Leases::new(store.clone(), bought, recovery::spending(&recovered, settings.budget)),
             engines: Engines::new(sources, price),
             own: Engines::new(settings.own.clone(), Price::FREE),

@@ -4,7 +4,7 @@
 //! a receipt is durable before it is sent. Implements the worker's part of `specs/receipts.md`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use infernet_protocol::auction::{Decline, JobAccept, JobOffer};
@@ -82,7 +82,7 @@ pub(crate) struct Provider {
 /// One slot of the node; dropping it without a receipt frees it and bills nothing.
 #[derive(Debug)]
 pub(crate) struct Slot<'a> {
-    provider: &'a Provider,
+    provider: &'a Arc<Provider>,
     lease: LeaseId,
     request: RequestId,
     given_up: CancellationToken,
@@ -256,7 +256,7 @@ impl Provider {
     }
 
     /// A slot for a request, noted before anything runs.
-    pub(crate) fn admit(&self, lease: LeaseId, request: RequestId) -> Result<Slot<'_>, FailCode> {
+    pub(crate) fn admit(self: &Arc<Self>, lease: LeaseId, request: RequestId) -> Result<Slot<'_>, FailCode> {
         if unpoisoned(&self.unwritten).contains(&lease) {
             return Err(FailCode::LeaseEnded);
         }
@@ -282,21 +282,26 @@ impl Provider {
         Ok(slot)
     }
 
-    async fn issue(&self, lease: &LeaseId, step: Step) -> Result<Verified<JobReceipt>, FilingError> {
-        let receipt = {
-            let mut worker = self.worker();
-            if unpoisoned(&self.unwritten).contains(lease) {
-                return Err(FilingError::Unwritten);
-            }
-            let receipt = worker.finish(lease, step, &clock::entropy(), clock::now())?;
-            // Under the lock, so that the journal has receipts in the order of the book.
-            if let Err(error) = self.store.append(Record::receipt(&receipt)) {
-                unpoisoned(&self.unwritten).insert(*lease);
-                return Err(error.into());
-            }
-            receipt
-        };
+    async fn issue(self: &Arc<Self>, lease: &LeaseId, step: Step) -> Result<Verified<JobReceipt>, FilingError> {
+        let (signing, id) = (self.clone(), *lease);
+        // A signature takes as long as a whole request: others do not wait for it.
+        let signed = tokio::task::spawn_blocking(move || signing.sign(&id, step));
+        let receipt = signed.await.map_err(|error| StoreError::Broken(error.to_string()))??;
         if let Err(error) = self.store.sync().await {
+            unpoisoned(&self.unwritten).insert(*lease);
+            return Err(error.into());
+        }
+        Ok(receipt)
+    }
+
+    fn sign(&self, lease: &LeaseId, step: Step) -> Result<Verified<JobReceipt>, FilingError> {
+        let mut worker = self.worker();
+        if unpoisoned(&self.unwritten).contains(lease) {
+            return Err(FilingError::Unwritten);
+        }
+        let receipt = worker.finish(lease, step, &clock::entropy(), clock::now())?;
+        // Under the lock, so that the journal has receipts in the order of the book.
+        if let Err(error) = self.store.append(Record::receipt(&receipt)) {
             unpoisoned(&self.unwritten).insert(*lease);
             return Err(error.into());
         }
@@ -331,7 +336,7 @@ impl Provider {
     }
 
     /// Answers a buyer's account. Requests that were lost are receipted for the prefix that it names.
-    pub(crate) async fn reconcile(&self, theirs: &Reconcile, peer: NodeId) -> Result<Missing, FilingError> {
+    pub(crate) async fn reconcile(self: &Arc<Self>, theirs: &Reconcile, peer: NodeId) -> Result<Missing, FilingError> {
         if unpoisoned(&self.unwritten).contains(&theirs.lease) {
             return Err(FilingError::Unwritten);
         }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -26,6 +27,8 @@ use crate::runtime::{self, Tasks};
 pub(super) const FAST: &str = "bench";
 /// One that says some words at the pace of a good GPU.
 pub(super) const SHORT: &str = "bench-short";
+/// How long that takes.
+pub(super) const SHORT_TIME: Duration = Duration::from_millis(320);
 /// One that says many.
 pub(super) const PACED: &str = "bench-paced";
 

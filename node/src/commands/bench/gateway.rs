@@ -21,7 +21,7 @@ const WARM_UP: u32 = 30;
 /// The provider is known by then.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Streams at once where a gateway is loaded lightly.
-const SOME: usize = 16;
+const SOME: u32 = 16;
 /// Requests of one turn: then the other is measured.
 const TURN: u32 = 32;
 /// Streams of the paced comparison begin over this time.
@@ -42,7 +42,7 @@ struct Stage {
     gateway: Target,
     other: Option<Target>,
     /// Of the gateway's way, whose processor time is told.
-    ours: Vec<Program>,
+    ours: [Program; 2],
     others: Option<Program>,
     _engine: Program,
 }
@@ -62,7 +62,7 @@ impl Stage {
             direct: Target::new("engine, asked directly", &engine_url, None)?,
             gateway: Target::new("infernet gateway", &gateway_url, None)?,
             other,
-            ours: vec![gateway, provider],
+            ours: [gateway, provider],
             others,
             _engine: engine,
         };
@@ -75,7 +75,7 @@ impl Stage {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         for target in stage.targets() {
-            target.streams(engine::FAST, WARM_UP, SOME).await?;
+            target.streams(engine::FAST, WARM_UP, SOME, Duration::ZERO).await?;
         }
         Ok(stage)
     }
@@ -84,9 +84,22 @@ impl Stage {
         [&self.direct, &self.gateway].into_iter().chain(&self.other)
     }
 
-    fn cpu(programs: &[&Program]) -> f64 {
-        programs.iter().filter_map(|program| program.cpu_seconds()).sum()
+    /// Processor seconds that a gateway has used: it alone, and with the provider behind it.
+    fn cpu_of(&self, target: &Target) -> Option<[f64; 2]> {
+        if let Some(other) = self.others.as_ref().filter(|other| other.name == target.name) {
+            return other.cpu_seconds().map(|cpu| [cpu; 2]);
+        }
+        let [gateway, provider] = self.ours.each_ref().map(Program::cpu_seconds);
+        (target.name == self.gateway.name)
+            .then(|| Some([gateway?, gateway? + provider?]))
+            .flatten()
     }
+}
+
+/// Processor milliseconds per thousand tokens.
+fn per_thousand(before: Option<[f64; 2]>, after: Option<[f64; 2]>, tokens: f64) -> Option<[f64; 2]> {
+    let (before, after) = (before?, after?);
+    Some([0, 1].map(|which| (after[which] - before[which]) * 1_000_000.0 / tokens))
 }
 
 async fn measure(args: &BenchGatewayArgs, context: &Context) -> Result {
@@ -94,9 +107,9 @@ async fn measure(args: &BenchGatewayArgs, context: &Context) -> Result {
     bar.set_message("starting engine, provider and gateways");
     let stage = Stage::set(args).await?;
     bar.set_message("time to first token, one stream");
-    let one = first_tokens(&stage, engine::FAST, args.requests, 1).await?;
+    let one = first_tokens(&stage, engine::FAST, args.requests, 1, TURN).await?;
     bar.set_message("time to first token, 16 paced streams");
-    let some = first_tokens(&stage, engine::SHORT, args.requests, SOME).await?;
+    let some = first_tokens(&stage, engine::SHORT, args.requests, SOME, SOME * TURN).await?;
     bar.set_message("256 paced streams");
     let paced = paced(&stage, args.paced).await?;
     bar.set_message("32 streams, as fast as they go");
@@ -117,16 +130,16 @@ async fn measure(args: &BenchGatewayArgs, context: &Context) -> Result {
 type Named = (String, Series);
 
 /// Times to the first token, of each in turn.
-async fn first_tokens(stage: &Stage, model: &str, requests: u32, at_once: usize) -> Result<Vec<Named>> {
+async fn first_tokens(stage: &Stage, model: &str, requests: u32, readers: u32, turn: u32) -> Result<Vec<Named>> {
     let mut all: Vec<Named> = stage
         .targets()
         .map(|target| (target.name.clone(), Series::default()))
         .collect();
     let mut left = requests;
     while left > 0 {
-        let turn = left.min(TURN);
+        let turn = left.min(turn);
         for (target, (_, series)) in stage.targets().zip(&mut all) {
-            let (seen, _) = target.streams(model, turn, at_once).await?;
+            let (seen, _) = target.streams(model, turn, readers, engine::SHORT_TIME).await?;
             seen.iter().for_each(|seen| series.add(seen.first));
         }
         left -= turn;
@@ -154,6 +167,8 @@ struct Paced {
     /// Of the direct rate.
     share: f64,
     gaps: Series,
+    /// Processor milliseconds per thousand tokens, of the gateway alone and with the provider.
+    cpu_ms: Option<[f64; 2]>,
 }
 
 impl Paced {
@@ -162,6 +177,8 @@ impl Paced {
             "name": self.name, "streams": self.streams, "tokens_per_second": self.tokens_per_second.round(),
             "share_of_direct": self.share, "between_tokens_p50_us": self.gaps.percentile(50),
             "between_tokens_p99_us": self.gaps.percentile(99),
+            "gateway_cpu_ms_per_1000_tokens": self.cpu_ms.map(|cpu| cpu[0]),
+            "cpu_ms_per_1000_tokens": self.cpu_ms.map(|cpu| cpu[1]),
         })
     }
 }
@@ -170,7 +187,10 @@ async fn paced(stage: &Stage, streams: u32) -> Result<Vec<Paced>> {
     let mut all: Vec<Paced> = Vec::new();
     // The other gateway is not asked: what it cannot carry would take for ever.
     for target in [&stage.direct, &stage.gateway] {
+        let before = stage.cpu_of(target);
         let seen = target.spread(engine::PACED, streams, SPREAD).await?;
+        let tokens: f64 = seen.iter().map(|seen| f64::from(seen.tokens)).sum();
+        let cpu_ms = per_thousand(before, stage.cpu_of(target), tokens);
         let mut gaps = Series::default();
         seen.iter().flat_map(|seen| &seen.gaps).for_each(|gap| gaps.add(*gap));
         let rate: f64 = seen.iter().map(rate).sum();
@@ -181,6 +201,7 @@ async fn paced(stage: &Stage, streams: u32) -> Result<Vec<Paced>> {
             tokens_per_second: rate,
             share: rate / direct,
             gaps,
+            cpu_ms,
         });
     }
     Ok(all)
@@ -212,27 +233,15 @@ impl Unpaced {
 async fn unpaced(stage: &Stage, at_once: u16, requests: u32) -> Result<Vec<Unpaced>> {
     let mut all = Vec::new();
     for target in stage.targets() {
-        let is_ours = target.name == stage.gateway.name;
-        let programs: Vec<&Program> = match &stage.others {
-            _ if is_ours => stage.ours.iter().collect(),
-            Some(other) if other.name == target.name => vec![other],
-            _ => Vec::new(),
-        };
         // What is slow is asked less, so that the run ends.
-        let requests = if is_ours || programs.is_empty() {
-            requests
-        } else {
-            (requests / 8).max(TURN)
-        };
-        let before = programs
-            .first()
-            .map(|gateway| [Stage::cpu(&[gateway]), Stage::cpu(&programs)]);
-        let (seen, took) = target.streams(engine::FAST, requests, usize::from(at_once)).await?;
+        let is_other = stage.others.as_ref().is_some_and(|other| other.name == target.name);
+        let requests = if is_other { (requests / 8).max(TURN) } else { requests };
+        let before = stage.cpu_of(target);
+        let (seen, took) = target
+            .streams(engine::FAST, requests, u32::from(at_once), Duration::ZERO)
+            .await?;
         let tokens: f64 = seen.iter().map(|seen| f64::from(seen.tokens)).sum();
-        let cpu_ms = before.zip(programs.first()).map(|(before, gateway)| {
-            let after = [Stage::cpu(&[gateway]), Stage::cpu(&programs)];
-            [0, 1].map(|which| (after[which] - before[which]) * 1_000.0 / (tokens / 1_000.0))
-        });
+        let cpu_ms = per_thousand(before, stage.cpu_of(target), tokens);
         all.push(Unpaced {
             name: target.name.clone(),
             tokens_per_second: tokens / took.as_secs_f64(),
@@ -267,16 +276,23 @@ fn show(context: &Context, args: &BenchGatewayArgs, first: [&[Named]; 2], paced:
         .map(|row| {
             let share = format!("{:.1}%", row.share * 100.0);
             let [p50, p99] = [50, 99].map(|percent| ms(row.gaps.percentile(percent)));
-            vec![
-                row.name.clone(),
-                format!("{:.0}", row.tokens_per_second),
-                share,
-                p50,
-                p99,
-            ]
+            let cpu = |which: usize| row.cpu_ms.map_or_else(|| "-".to_owned(), |cpu| ms_of(cpu[which]));
+            let rate = format!("{:.0}", row.tokens_per_second);
+            vec![row.name.clone(), rate, share, p50, p99, cpu(0), cpu(1)]
         })
         .collect();
-    out.table(&["", "tokens/s", "of direct", "between tokens", "p99"], &rows);
+    out.table(
+        &[
+            "",
+            "tokens/s",
+            "of direct",
+            "between tokens",
+            "p99",
+            "gateway CPU per 1,000",
+            "with provider",
+        ],
+        &rows,
+    );
     out.line("");
     out.line(out.paint(Style::Bold, &format!("{} streams, as fast as they go", args.unpaced)));
     let slowest = fast.last().map_or(1.0, |row| row.tokens_per_second).max(1.0);

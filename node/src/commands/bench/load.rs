@@ -1,5 +1,6 @@
 //! The load generator: streams that are read as they come, and what was seen of them.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -8,6 +9,7 @@ use memchr::memmem;
 
 use super::Result;
 use super::loopback_failed as failed;
+use crate::out::Failure;
 
 /// What one token of a stream looks like, in every server that is measured.
 const TOKEN: &[u8] = b"\"content\":\"";
@@ -90,22 +92,31 @@ impl Target {
         })
     }
 
-    /// So many streams, and never more than some at once; and how long all of it took.
-    pub(super) async fn streams(&self, model: &str, count: u32, at_once: usize) -> Result<(Vec<Seen>, Duration)> {
+    /// So many streams by some readers, each of which begins a new one when its last has ended; and how long all of it
+    /// took. The readers begin over a while, since those that begin together stay in step, which no real ones do.
+    pub(super) async fn streams(
+        &self,
+        model: &str,
+        count: u32,
+        readers: u32,
+        over: Duration,
+    ) -> Result<(Vec<Seen>, Duration)> {
         let began = Instant::now();
-        let mut seen = Vec::new();
-        let mut running = FuturesUnordered::new();
-        let mut left = count;
-        while left > 0 || !running.is_empty() {
-            while left > 0 && running.len() < at_once {
-                running.push(self.stream(model));
-                left -= 1;
+        let left = AtomicU32::new(count);
+        let take = || {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok()
+        };
+        let reading = (0..readers).map(|number| async move {
+            tokio::time::sleep(over * number / readers.max(1)).await;
+            let mut seen = Vec::new();
+            while take() {
+                seen.push(self.stream(model).await?);
             }
-            if let Some(ended) = running.next().await {
-                seen.push(ended?);
-            }
-        }
-        Ok((seen, began.elapsed()))
+            Ok::<_, Failure>(seen)
+        });
+        let all = futures::future::try_join_all(reading).await?;
+        Ok((all.into_iter().flatten().collect(), began.elapsed()))
     }
 
     /// The same, with the first ones spread over a while, so that they do not stay in step.
