@@ -172,6 +172,22 @@ impl Process {
         Self::start(command).await
     }
 
+    /// The same with a model of its own.
+    pub async fn embedder(home: &NodeHome, at: &str, model: &Path, slots: &str) -> Self {
+        let mut command = node(home, at, "start");
+        command.args([
+            "--foreground",
+            "--backend",
+            "embedded",
+            "--slots",
+            slots,
+            "--stranger-slots",
+            slots,
+        ]);
+        command.arg("--model").arg(model);
+        Self::start(command).await
+    }
+
     /// A node that only buys.
     pub async fn gateway(home: &NodeHome, at: &str) -> Self {
         Self::gateway_set(home, at, &[]).await
@@ -251,6 +267,24 @@ impl Client {
     pub async fn get(&self, url: String) -> Value {
         let text = soon("a document", async { self.0.get(url).send().await?.text().await }).await;
         serde_json::from_str(&text.expect("the gateway answers")).expect("JSON")
+    }
+
+    /// A text.
+    pub async fn text(&self, url: String) -> String {
+        let text = soon("a text", async { self.0.get(url).send().await?.text().await }).await;
+        text.expect("the gateway answers")
+    }
+
+    /// Uploads a batch's input and gives its id.
+    pub async fn upload(&self, node: &Process, text: String) -> String {
+        let part = reqwest::multipart::Part::text(text).file_name("input.jsonl");
+        let form = reqwest::multipart::Form::new()
+            .text("purpose", "batch")
+            .part("file", part);
+        let sent = self.0.post(node.url("/v1/files")).multipart(form).send();
+        let answer = soon("a file is taken", sent).await.expect("the gateway answers");
+        let file: Value = answer.json().await.expect("JSON");
+        file["id"].as_str().expect("an id").to_owned()
     }
 
     /// Begins a chat of so many tokens at most; the response's head is here when this returns.

@@ -7,6 +7,7 @@
 )]
 #![expect(clippy::print_stdout, reason = "what was struck is there to be read")]
 
+mod batches;
 mod chat;
 mod failover;
 mod kills;
