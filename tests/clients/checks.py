@@ -1,7 +1,7 @@
 """What the clients' checks share: counting, and what the model behind the gateway can do.
 
 INFERNET_GATEWAY names the gateway (http://127.0.0.1:46338); INFERNET_MODEL a model that it serves, else the first of its
-list is taken; INFERNET_FEATURES what that model can do beyond chat, by commas (tools, json_schema, embeddings): what is
+list is taken; INFERNET_EMBEDDER a model for embeddings beside it; INFERNET_FEATURES what that model can do beyond chat, by commas (tools, json_schema, embeddings): what is
 named has to work, and what is not has to be refused in clear words.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 GATEWAY = os.environ["INFERNET_GATEWAY"].rstrip("/")
 MODEL = os.environ.get("INFERNET_MODEL")
+EMBEDDER = os.environ.get("INFERNET_EMBEDDER")
 FEATURES = set(filter(None, os.environ.get("INFERNET_FEATURES", "").split(",")))
 QUESTION = "Tell me a story about a fox."
 WEATHER = {

@@ -1,10 +1,12 @@
 """The official OpenAI client for Python against a gateway of this network; see checks.py."""
 
 import asyncio
+import io
 import json
+import time
 
 import openai
-from checks import FEATURES, GATEWAY, MODEL, QUESTION, WEATHER, check, done, raises
+from checks import EMBEDDER, FEATURES, GATEWAY, MODEL, QUESTION, WEATHER, check, done, raises
 
 BASE = GATEWAY + "/v1"
 STORY = [{"role": "user", "content": QUESTION}]
@@ -109,6 +111,47 @@ def embeddings(client: openai.OpenAI, model: str) -> None:
     check(answer.usage.prompt_tokens > 0, "their tokens are counted")
 
 
+def embedder(client: openai.OpenAI) -> None:
+    if EMBEDDER is None:
+        return
+    one = client.embeddings.create(model=EMBEDDER, input="small green bird").data[0].embedding
+    both = client.embeddings.create(model=EMBEDDER, input=["small green bird", "river"]).data
+    check(abs(sum(value * value for value in one) - 1) < 1e-4, "an embedding has the length 1")
+    near = max(abs(a - b) for a, b in zip(one, both[0].embedding))
+    check(near < 1e-5, "a text has the same embedding beside others")
+    chat = lambda: client.chat.completions.create(model=EMBEDDER, messages=STORY)
+    raises(openai.UnprocessableEntityError, "a model for embeddings does not chat", chat)
+
+
+def batch(client: openai.OpenAI, model: str) -> None:
+    bodies = [{"model": model, "messages": STORY, "max_tokens": tokens} for tokens in (3, 4, 5, -1)]
+    lines = [
+        {"custom_id": f"request-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body}
+        for number, body in enumerate(bodies)
+    ]
+    text = "\n".join(map(json.dumps, lines)).encode()
+    file = client.files.create(file=("input.jsonl", io.BytesIO(text)), purpose="batch")
+    check(file.bytes == len(text) and file.purpose == "batch", "a file is kept")
+    made = client.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"for": "tests"}
+    )
+    began = time.monotonic()
+    while made.status not in ("completed", "failed", "expired", "cancelled") and time.monotonic() < began + 60:
+        made = client.batches.retrieve(made.id)
+    check(made.status == "completed" and made.metadata == {"for": "tests"}, "a batch is completed")
+    counts = made.request_counts
+    check((counts.total, counts.completed, counts.failed) == (4, 3, 1), "its requests are counted")
+    results = [json.loads(line) for line in client.files.content(made.output_file_id).text.splitlines()]
+    check([one["custom_id"] for one in results] == [f"request-{number}" for number in range(3)], "results keep their order")
+    check(all(one["response"]["body"]["choices"][0]["message"]["content"] for one in results), "results have text")
+    wrong = json.loads(client.files.content(made.error_file_id).text)
+    check(wrong["custom_id"] == "request-3" and wrong["response"]["status_code"] == 400, "what failed stands apart")
+    check(made.id in [one.id for one in client.batches.list(limit=5)], "batches are listed")
+    raises(openai.ConflictError, "what is over cannot be cancelled", lambda: client.batches.cancel(made.id))
+    check(client.files.delete(file.id).deleted, "a file is deleted")
+    raises(openai.NotFoundError, "and is gone", lambda: client.files.retrieve(file.id))
+
+
 def responses(client: openai.OpenAI, model: str) -> None:
     answer = client.responses.create(model=model, input=QUESTION, max_output_tokens=12, temperature=0)
     check(answer.object == "response" and bool(answer.output_text), "a response has text")
@@ -188,6 +231,8 @@ def main() -> None:
     tools(client, model)
     structured(client, model)
     embeddings(client, model)
+    embedder(client)
+    batch(client, model)
     responses(client, model)
     in_time(client, model)
     asyncio.run(at_once(model))

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::disallowed_methods, reason = "the ring names its Python in the environment")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use infernet_tests::processes::{NodeHome, PATIENCE, Process, soon};
@@ -52,13 +52,14 @@ async fn engine(script: &str, arguments: &[&str]) -> (Child, String) {
 }
 
 /// Every client is content with a gateway in front of these providers.
-async fn content(gateway: &Process, model: &str, features: &str) {
+async fn content(gateway: &Process, model: &str, features: &str, embedder: Option<&str>) {
     for client in CLIENTS {
         let checking = interpreter(client)
             .arg(format!("{HERE}/clients/{client}"))
             .env("INFERNET_GATEWAY", gateway.url(""))
             .env("INFERNET_MODEL", model)
             .env("INFERNET_FEATURES", features)
+            .envs(embedder.map(|name| ("INFERNET_EMBEDDER", name)))
             .output();
         let checked = tokio::time::timeout(2 * PATIENCE, checking)
             .await
@@ -75,12 +76,14 @@ async fn content(gateway: &Process, model: &str, features: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn official_clients_buy_from_two_embedded_providers() {
-    let homes: [NodeHome; 4] = Default::default();
+    let homes: [NodeHome; 5] = Default::default();
     let hub = Process::bootstrap(&homes[0]).await;
     let _one = Process::provider(&homes[1], hub.address(), None).await;
     let _other = Process::provider(&homes[2], hub.address(), None).await;
+    let embeds = Path::new(HERE).join("../plugins/inference/engine/tests/fixtures/bert");
+    let _embedder = Process::embedder(&homes[4], hub.address(), &embeds, "4").await;
     let gateway = Process::gateway(&homes[3], hub.address()).await;
-    content(&gateway, "infernet-demo", "").await;
+    content(&gateway, "infernet-demo", "", Some("bert")).await;
 }
 
 /// A provider of an engine, and a gateway that buys from it.
@@ -89,7 +92,7 @@ async fn in_front_of(engine: &str, model: &str, features: &str) {
     let hub = Process::bootstrap(&homes[0]).await;
     let _provider = Process::provider(&homes[1], hub.address(), Some(engine)).await;
     let gateway = Process::gateway(&homes[2], hub.address()).await;
-    content(&gateway, model, features).await;
+    content(&gateway, model, features, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,7 @@
 // The official OpenAI client for JavaScript against a gateway of this network. INFERNET_GATEWAY, INFERNET_MODEL and
 // INFERNET_FEATURES are as in ../checks.py.
 
-import OpenAI from "openai";
+import OpenAI, { toFile } from "openai";
 
 const base = process.env.INFERNET_GATEWAY.replace(/\/+$/, "") + "/v1";
 const features = new Set((process.env.INFERNET_FEATURES ?? "").split(",").filter(Boolean));
@@ -89,6 +89,32 @@ async function embeddings(model) {
   check(answer.data.length === 2 && answer.data[0].embedding.length > 0, "texts have vectors");
 }
 
+async function batch(model) {
+  const line = (number) =>
+    JSON.stringify({
+      custom_id: `request-${number}`,
+      method: "POST",
+      url: "/v1/chat/completions",
+      body: { model, messages: story, max_tokens: 3 },
+    });
+  const file = await client.files.create({
+    file: await toFile(Buffer.from(`${line(0)}\n${line(1)}\n`), "input.jsonl"),
+    purpose: "batch",
+  });
+  let made = await client.batches.create({
+    input_file_id: file.id,
+    endpoint: "/v1/chat/completions",
+    completion_window: "24h",
+  });
+  const began = Date.now();
+  while (!["completed", "failed", "expired"].includes(made.status) && Date.now() < began + 60_000)
+    made = await client.batches.retrieve(made.id);
+  check(made.status === "completed" && made.request_counts.completed === 2, "a batch is completed");
+  const text = await (await client.files.content(made.output_file_id)).text();
+  const ids = text.trim().split("\n").map((line) => JSON.parse(line).custom_id);
+  check(ids.join() === "request-0,request-1", "results keep their order");
+}
+
 async function responses(model) {
   const answer = await client.responses.create({ model, input: "Tell me a story about a fox.", max_output_tokens: 12 });
   check(answer.output_text.length > 0, "a response has text");
@@ -118,6 +144,7 @@ await chat(model);
 await tools(model);
 await structured(model);
 await embeddings(model);
+await batch(model);
 await responses(model);
 await errors(model);
 console.log(`${count} checks hold`);
