@@ -19,6 +19,7 @@ mod dialect;
 mod errors;
 mod extension;
 mod guard;
+mod idempotency;
 pub mod inference;
 pub mod keys;
 mod limits;
@@ -42,6 +43,7 @@ use crate::batch::BatchError;
 use crate::config::Secret;
 use crate::runtime::Tasks;
 pub use extension::{Preferences, Quality};
+use idempotency::Answers;
 pub use inference::{InferError, Inference, InferenceRequest, Part, Reply, ServedModel, Source, Summary};
 use keys::Keys;
 use limits::{CONNECTIONS_MAX, DRAIN_WITHIN, HEAD_BYTES, HEAD_WITHIN, HEADERS_MAX, Limits};
@@ -110,6 +112,7 @@ struct Shared {
     keys: Keys,
     shelves: Option<Shelves>,
     limits: Limits,
+    answers: Answers,
     metrics: Metrics,
 }
 
@@ -149,6 +152,7 @@ impl Gateway {
             keys,
             shelves,
             limits: Limits::new(),
+            answers: Answers::default(),
             metrics: Metrics::default(),
         };
         Ok(Self {

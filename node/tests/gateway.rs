@@ -652,6 +652,56 @@ async fn keys_of_the_file_open_the_gateway_to_others_and_hold_their_rate() {
 }
 
 #[tokio::test]
+async fn a_request_with_a_key_is_answered_once() {
+    let gateway = Running::with(Script::default()).await;
+    let ask = |stream: bool, key: &str| chat(&gateway, json!({ "stream": stream })).header("idempotency-key", key);
+    for stream in [false, true] {
+        let key = format!("key-{stream}");
+        let first = ask(stream, &key).send().await.unwrap();
+        assert_eq!(
+            (first.status().as_u16(), header(&first, "idempotent-replayed")),
+            (200, "")
+        );
+        let (request, first) = (
+            header(&first, "x-infernet-request").to_owned(),
+            first.text().await.unwrap(),
+        );
+        let again = ask(stream, &key).send().await.unwrap();
+        assert_eq!(
+            (
+                header(&again, "idempotent-replayed"),
+                header(&again, "x-infernet-request")
+            ),
+            ("true", request.as_str())
+        );
+        assert_eq!(again.text().await.unwrap(), first);
+    }
+    assert_eq!(gateway.fake.engine.counts().started, 2);
+    let other = chat(&gateway, json!({ "stream": false, "max_tokens": 3 })).header("idempotency-key", "key-false");
+    assert_eq!(refused(other).await.0, 422);
+    assert_eq!(refused(ask(false, &"k".repeat(300))).await.0, 400);
+
+    // What failed, and what was given up, may be asked again.
+    gateway.fake.fail_with(InferError::NobodyFree {
+        retry_after: Duration::from_secs(1),
+    });
+    assert_eq!(refused(ask(false, "failed")).await.0, 503);
+    *gateway.fake.error.lock().unwrap() = None;
+    assert_eq!(ask(false, "failed").send().await.unwrap().status(), 200);
+    gateway.fake.engine.follow(Script {
+        token_ms: 60_000,
+        ..Script::default()
+    });
+    let held = ask(true, "held").send().await.unwrap();
+    assert_eq!(refused(ask(true, "held")).await.0, 409);
+    drop(held);
+    gateway.fake.until(|counts| counts.running == 0).await;
+    gateway.fake.engine.follow(Script::default());
+    let again = ask(true, "held").send().await.unwrap();
+    assert!(again.text().await.unwrap().ends_with("data: [DONE]\n\n"));
+}
+
+#[tokio::test]
 async fn what_happens_is_counted() {
     let gateway = Running::with(Script::default()).await;
     chat(&gateway, json!({"stream": true}))

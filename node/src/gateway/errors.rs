@@ -128,6 +128,22 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, INVALID, message).code("conflict")
     }
 
+    /// The key came with another request before.
+    pub(super) fn key_of_another() -> Self {
+        let message = "this `Idempotency-Key` was used for another request; take a new one";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, INVALID, message)
+            .code("idempotency_key_reused")
+            .final_if(true)
+    }
+
+    /// The request with this key is still being answered.
+    pub(super) fn key_in_use() -> Self {
+        let message = "a request with this `Idempotency-Key` is being answered; try again in a moment";
+        Self::new(StatusCode::CONFLICT, INVALID, message)
+            .code("idempotency_key_in_use")
+            .retry_after(1)
+    }
+
     /// This node's disk cannot do its part.
     pub(super) fn no_room(message: String) -> Self {
         Self::new(StatusCode::INSUFFICIENT_STORAGE, SERVER, message).code("storage")

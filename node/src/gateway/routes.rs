@@ -23,7 +23,7 @@ use super::extension::{FIELDS, Preferences};
 use super::inference::{InferError, InferenceRequest, Reply, ServedModel};
 use super::limits::Share;
 use super::metrics::Watching;
-use super::{Shared, answer, batches, guard, models};
+use super::{Shared, answer, batches, guard, idempotency, models};
 use crate::spending::Caller;
 
 type Gateway = State<Arc<Shared>>;
@@ -57,6 +57,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .method_not_allowed_fallback(no_method)
         // A fault of ours in one request is no reason to end the node.
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), idempotency::once))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard::guard))
         .layer(middleware::from_fn(dialect::errors))
         .with_state(shared)
