@@ -14,6 +14,7 @@
 //! last events wait for what is known at the end. A client that goes away drops the reply, which cancels the engine.
 
 mod answer;
+mod connections;
 mod dialect;
 mod errors;
 mod extension;
@@ -30,18 +31,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use connections::{Connections, Place, Visitor};
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 
 use crate::config::Secret;
 use crate::runtime::Tasks;
 pub use extension::{Preferences, Quality};
 pub use inference::{InferError, Inference, InferenceRequest, Part, Reply, ServedModel, Source, Summary};
 use keys::Keys;
-use limits::{CONNECTIONS_MAX, DRAIN_WITHIN, HEAD_BYTES, HEAD_WITHIN, HEADERS_MAX, Limits};
+pub use limits::Patience;
+use limits::{DRAIN_WITHIN, HEAD_BYTES, HEADERS_MAX, Limits};
 use metrics::Metrics;
 
 /// How the gateway is run.
@@ -59,6 +63,8 @@ pub struct Settings {
     pub cors_origins: Vec<String>,
     /// How long one request may take in all.
     pub deadline: Duration,
+    /// How long its client may take.
+    pub patience: Patience,
 }
 
 impl Default for Settings {
@@ -70,6 +76,7 @@ impl Default for Settings {
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
             deadline: Duration::from_secs(600),
+            patience: Patience::default(),
         }
     }
 }
@@ -133,9 +140,9 @@ impl Gateway {
         let (listener, address) = bound.await.map_err(|source| GatewayError::Bind { address, source })?;
         let shared = Shared {
             inference,
+            limits: Limits::new(settings.patience),
             settings,
             keys,
-            limits: Limits::new(),
             metrics: Metrics::default(),
         };
         Ok(Self {
@@ -159,7 +166,8 @@ impl Gateway {
 
     /// Answers until `tasks` is cancelled; connections are tasks of it and finish the answers that they are in.
     pub async fn serve(self, tasks: Tasks) {
-        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let connections = Arc::new(Connections::default());
+        let patience = self.shared.settings.patience;
         let router = routes::router(self.shared);
         loop {
             let accepted = tokio::select! {
@@ -167,23 +175,21 @@ impl Gateway {
                 () = tasks.cancelled() => return,
                 accepted = accept(&self.listener, &connections) => accepted,
             };
-            let Some((socket, permit)) = accepted else { continue };
+            let Some((socket, place)) = accepted else { continue };
             let (router, owner) = (router.clone(), tasks.clone());
             tasks.spawn("gateway connection", async move {
-                converse(socket, router, &owner).await;
-                drop(permit);
+                tokio::select! {
+                    () = converse(socket, router, place.visitor(), patience, &owner) => {}
+                    () = place.given_away() => tracing::debug!("a gateway connection waited for too long"),
+                }
             });
         }
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(connections).acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener, connections: &Arc<Connections>) -> Option<(TcpStream, Place)> {
     match listener.accept().await {
-        Ok((socket, _)) => Some((socket, permit)),
+        Ok((socket, _)) => Some((socket, connections.place().await)),
         Err(error) => {
             // Mostly no file descriptor left: some come back when connections end.
             tracing::warn!(%error, "the gateway cannot accept a connection");
@@ -193,15 +199,22 @@ async fn accept(
     }
 }
 
-async fn converse(socket: TcpStream, router: axum::Router, owner: &Tasks) {
+async fn converse(socket: TcpStream, router: axum::Router, visitor: Visitor, patience: Patience, owner: &Tasks) {
     // A token is worth more than a full packet.
     let _ = socket.set_nodelay(true);
+    let mut socket = TimeoutStream::new(socket);
+    socket.set_write_timeout(Some(patience.unread));
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(visitor.clone());
+        routes.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
+        .header_read_timeout(patience.head)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Box::pin(socket)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
@@ -106,7 +107,11 @@ async fn list(State(shared): Gateway) -> Response {
     Json(list).into_response()
 }
 
-async fn model(State(shared): Gateway, Path(name): Path<String>) -> Response {
+async fn model(State(shared): Gateway, name: Result<Path<String>, PathRejection>) -> Response {
+    let Ok(Path(name)) = name else {
+        shared.metrics.responded("model", StatusCode::BAD_REQUEST);
+        return ApiError::invalid("the name of the model is not UTF-8", "model").into_response();
+    };
     let served = shared.inference.models().await;
     let id = ModelId::new(&name).ok();
     let response = match served.iter().find(|model| Some(&model.id) == id.as_ref()) {
@@ -268,7 +273,8 @@ async fn read_body(shared: &Shared, request: Request) -> Result<(bytes::Bytes, S
         .headers()
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse().ok());
-    shared.limits.read(request.into_body(), told).await
+    let visitor = request.extensions().get().cloned();
+    shared.limits.read(request.into_body(), told, visitor).await
 }
 
 /// Reads a request, checks it once, and has its answer begun.
