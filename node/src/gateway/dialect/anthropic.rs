@@ -5,7 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, Fields, Translated, chat, content, delta, event, image, member, reasoning, text_part, tokens};
+use super::{
+    Dialect, Fields, Translated, arguments, chat, content, delta, event, image, member, reasoning, text_part, tokens,
+};
 use crate::gateway::errors::ApiError;
 
 /// Reads a request.
@@ -13,7 +15,7 @@ pub(in crate::gateway) fn read(body: &[u8]) -> Result<Translated, ApiError> {
     let mut fields = Fields::read(body)?;
     let mut request = Map::new();
     let stream = fields.flag("stream")?.unwrap_or(false);
-    if !fields.0.contains_key("max_tokens") {
+    if fields.0.get("max_tokens").is_none_or(Value::is_null) {
         return Err(ApiError::invalid("`max_tokens` is required", "max_tokens"));
     }
     let messages = conversation(&mut fields)?;
@@ -60,7 +62,8 @@ pub(in crate::gateway) fn read(body: &[u8]) -> Result<Translated, ApiError> {
 /// Reads a request whose tokens are to be counted; it is one that lacks what only an answer needs.
 pub(in crate::gateway) fn read_to_count(body: &[u8]) -> Result<Translated, ApiError> {
     let mut fields = Fields::read(body)?;
-    fields.0.entry("max_tokens").or_insert(Value::from(1));
+    let most = fields.take("max_tokens").unwrap_or(Value::from(1));
+    fields.0.insert("max_tokens".to_owned(), most);
     read(Value::Object(fields.0).to_string().as_bytes())
 }
 
@@ -369,9 +372,7 @@ impl Dialect for Messages {
             blocks.push(text_part(text.to_owned()));
         }
         for call in message["tool_calls"].as_array().into_iter().flatten() {
-            let arguments = call["function"]["arguments"].as_str().unwrap_or("{}");
-            // A model may call a tool with what is no JSON; the words are handed on all the same.
-            let input = serde_json::from_str(arguments).unwrap_or_else(|_| json!({ "arguments": arguments }));
+            let input = arguments(call["function"]["arguments"].as_str().unwrap_or("{}"));
             blocks.push(json!({
                 "type": "tool_use", "id": call["id"], "name": call["function"]["name"], "input": input,
             }));

@@ -9,7 +9,9 @@ use infernet_inference::Endpoint;
 use infernet_protocol::capability::Features;
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, Fields, Translated, chat, content, delta, image, member, reasoning, text_part, tokens};
+use super::{
+    Dialect, Fields, Translated, arguments, chat, content, delta, image, member, reasoning, text_part, tokens,
+};
 use crate::clock;
 use crate::gateway::errors::ApiError;
 use crate::gateway::inference::ServedModel;
@@ -357,9 +359,8 @@ impl Lines {
     }
 }
 
-fn function(name: &str, arguments: &str) -> Value {
-    let arguments = serde_json::from_str(arguments).unwrap_or_else(|_| json!({ "arguments": arguments }));
-    json!({ "function": { "name": name, "arguments": arguments } })
+fn function(name: &str, text: &str) -> Value {
+    json!({ "function": { "name": name, "arguments": arguments(text) } })
 }
 
 impl Dialect for Lines {

@@ -267,7 +267,9 @@ enum Item {
 
 /// An answer as a response object with items.
 struct Answer {
-    echo: Map<String, Value>,
+    /// What the response repeats of the request, as JSON text: as a tree it may be a hundred times as large, for as long
+    /// as the answer comes.
+    echo: String,
     begun: bool,
     /// Items that are complete.
     output: Vec<Value>,
@@ -283,7 +285,7 @@ struct Answer {
 impl Answer {
     fn new(echo: Map<String, Value>) -> Self {
         Self {
-            echo,
+            echo: Value::Object(echo).to_string(),
             begun: false,
             output: Vec::new(),
             open: None,
@@ -323,8 +325,11 @@ impl Answer {
             "text": { "format": { "type": "text" } }, "tool_choice": "auto", "tools": [], "top_p": null,
             "truncation": "disabled", "usage": null, "user": null, "metadata": {},
         });
-        for (name, value) in &self.echo {
-            response[name] = value.clone();
+        if let (Some(response), Ok(echo)) = (
+            response.as_object_mut(),
+            serde_json::from_str::<Map<String, Value>>(&self.echo),
+        ) {
+            response.extend(echo);
         }
         if status == "incomplete" {
             response["incomplete_details"] = json!({ "reason": "max_output_tokens" });
