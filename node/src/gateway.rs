@@ -24,6 +24,7 @@ pub mod keys;
 mod limits;
 mod metrics;
 pub mod models;
+mod reading;
 mod routes;
 
 use std::net::SocketAddr;

@@ -30,27 +30,41 @@ use super::metrics::Watching;
 /// How long a complete answer waits for its receipt before it goes out without.
 const SUMMARY_WITHIN: Duration = Duration::from_secs(2);
 
+/// What a request wants of its answer's form.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// As a stream.
+    pub(super) stream: bool,
+    /// With usage at the end of the stream.
+    pub(super) usage: bool,
+}
+
 /// The response to a request that is being answered.
 pub(super) async fn respond(
     reply: Reply,
-    usage_asked: bool,
-    watching: Watching,
+    wanted: Wanted,
+    mut watching: Watching,
     dialect: Option<Box<dyn Dialect>>,
 ) -> Response {
     watching.begun(&reply.source);
     let told = told(&reply);
     // Another success than this one has no body, or a part of one.
     let is_good = reply.status == StatusCode::OK.as_u16();
+    let is_stream = reply.content_type == ContentType::EventStream;
     let names = Names {
         job: reply.job,
         request: reply.request,
     };
-    let (content_type, body) = match reply.content_type {
-        ContentType::EventStream if is_good => {
+    let (content_type, body) = match is_good {
+        true if is_stream != wanted.stream => {
+            watching.failed();
+            ("", Err(ApiError::of(other_form(), &[])))
+        }
+        true if is_stream => {
             let seam = Seam {
                 body: reply.body,
                 names,
-                usage_asked,
+                usage_asked: wanted.usage,
                 splitter: Splitter::default(),
                 held: Held::default(),
                 over: false,
@@ -251,6 +265,13 @@ impl Seam {
         self.over = true;
         self.watching.failed();
         ApiError::of(error, &[]).event()
+    }
+}
+
+fn other_form() -> InferError {
+    InferError::Failed {
+        reason: "it answered in another form than was asked for".into(),
+        delivered: true,
     }
 }
 

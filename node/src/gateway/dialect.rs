@@ -82,7 +82,7 @@ pub(super) fn translated(source: BoxStream<'static, Bytes>, dialect: Box<dyn Dia
                 let Some(chunk) = tree(&data) else { continue };
                 match chunk.get("error").filter(|error| !error.is_null()) {
                     Some(error) => {
-                        dialect.failed(error, &mut out);
+                        dialect.failed(&failure(error), &mut out);
                         over = true;
                         break;
                     }
@@ -96,6 +96,15 @@ pub(super) fn translated(source: BoxStream<'static, Bytes>, dialect: Box<dyn Dia
         None
     });
     events.boxed()
+}
+
+/// An engine's error as OpenAI's error object: some tell a mere text, and a client must see that there was an error.
+fn failure(error: &Value) -> Value {
+    let message = error["message"].as_str().or(error.as_str());
+    json!({
+        "message": message.unwrap_or("the provider failed"), "type": error["type"].as_str().unwrap_or("server_error"),
+        "param": error["param"].as_str(), "code": error["code"].as_str(),
+    })
 }
 
 /// A named event.

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -11,20 +10,18 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use infernet_inference::json::Object;
-use infernet_inference::{Endpoint, allow, request};
+use infernet_inference::Endpoint;
 use infernet_protocol::ModelId;
-use infernet_protocol::capability::Features;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::dialect::{self, Dialect, Reader, anthropic, ollama, responses};
+use super::answer::Wanted;
+use super::dialect::{self, Dialect, anthropic, ollama, responses};
 use super::errors::{ApiError, similar};
-use super::extension::{FIELDS, Preferences};
-use super::inference::{InferError, InferenceRequest, Reply, ServedModel};
+use super::inference::{InferError, Reply, ServedModel};
 use super::limits::Share;
 use super::metrics::Watching;
+use super::reading::{self, Arrived, Asked, Words};
 use super::{Shared, answer, guard, models};
-use crate::spending::Caller;
 
 type Gateway = State<Arc<Shared>>;
 
@@ -169,11 +166,12 @@ async fn ollama_embeddings(State(shared): Gateway, request: Request) -> Response
 /// As far as the gateway can tell, which has no tokenizer: the estimate that its own auctions go by.
 async fn count_tokens(State(shared): Gateway, request: Request) -> Response {
     let counted = async {
-        let arrived = Arrived::now(&request);
+        let arrived = Arrived::now(&request, shared.settings.deadline);
         let (body, _share) = read_body(&shared, request).await?;
-        let translated = anthropic::read_to_count(&body)?;
-        let asked = check(&shared, translated.endpoint, &translated.body, &arrived)?;
-        Ok::<_, ApiError>(Json(serde_json::json!({ "input_tokens": asked.request.input_tokens })))
+        let asked = reading::read(&Words::Other(anthropic::read_to_count), &body, &arrived)?;
+        Ok::<_, ApiError>(Json(
+            serde_json::json!({ "input_tokens": asked.request.request.input_tokens }),
+        ))
     };
     let response = counted.await.into_response();
     shared.metrics.responded("count_tokens", response.status());
@@ -230,42 +228,21 @@ async fn named(shared: &Arc<Shared>, request: Request) -> Result<ServedModel, Ap
         .ok_or_else(|| ApiError::no_model(&name, &similar(&name, &served)))
 }
 
-/// In whose words a request is.
-enum Words {
-    OpenAi(Endpoint),
-    Other(Reader),
-}
-
 /// A request whose answer has begun, and all that its way back needs.
 struct Begun {
     reply: Reply,
-    usage_asked: bool,
+    wanted: Wanted,
     watching: Watching,
     dialect: Option<Box<dyn Dialect>>,
 }
 
 async fn serve(shared: &Arc<Shared>, route: &'static str, words: Words, request: Request) -> Response {
     let response = match begin(shared, words, request).await {
-        Ok(begun) => answer::respond(begun.reply, begun.usage_asked, begun.watching, begun.dialect).await,
+        Ok(begun) => answer::respond(begun.reply, begun.wanted, begun.watching, begun.dialect).await,
         Err(error) => error.into_response(),
     };
     shared.metrics.responded(route, response.status());
     response
-}
-
-/// When a request came, and from whom.
-struct Arrived {
-    at: Instant,
-    caller: Option<Caller>,
-}
-
-impl Arrived {
-    fn now(request: &Request) -> Self {
-        Self {
-            at: Instant::now(),
-            caller: request.extensions().get().copied(),
-        }
-    }
 }
 
 async fn read_body(shared: &Shared, request: Request) -> Result<(bytes::Bytes, Share), ApiError> {
@@ -279,28 +256,26 @@ async fn read_body(shared: &Shared, request: Request) -> Result<(bytes::Bytes, S
 
 /// Reads a request, checks it once, and has its answer begun.
 async fn begin(shared: &Arc<Shared>, words: Words, request: Request) -> Result<Begun, ApiError> {
-    let arrived = Arrived::now(&request);
+    let arrived = Arrived::now(&request, shared.settings.deadline);
     let (body, share) = read_body(shared, request).await?;
     let mut watching = Watching::begin(shared, arrived.at, share);
-    let checked = match words {
-        Words::OpenAi(endpoint) => check(shared, endpoint, &body, &arrived).map(|asked| (asked, None)),
-        Words::Other(read) => read(&body).and_then(|translated| {
-            let asked = check(shared, translated.endpoint, &translated.body, &arrived)?;
-            Ok((asked, Some(translated.dialect)))
-        }),
-    };
-    let (asked, dialect) = match checked {
-        Ok(checked) => checked,
+    let Asked { request, dialect } = match reading::read(&words, &body, &arrived) {
+        Ok(asked) => asked,
         Err(error) => {
             watching.failed();
             return Err(error);
         }
     };
-    let usage_asked = asked.request.usage_asked;
-    match shared.inference.infer(asked).await {
+    // What is held from here on is the body that goes to a provider.
+    drop(body);
+    let wanted = Wanted {
+        stream: request.request.stream,
+        usage: request.request.usage_asked,
+    };
+    match shared.inference.infer(request).await {
         Ok(reply) => Ok(Begun {
             reply,
-            usage_asked,
+            wanted,
             watching,
             dialect,
         }),
@@ -313,28 +288,4 @@ async fn begin(shared: &Arc<Shared>, words: Words, request: Request) -> Result<B
             Err(ApiError::of(error, &served))
         }
     }
-}
-
-fn check(
-    shared: &Shared,
-    endpoint: Endpoint,
-    body: &bytes::Bytes,
-    arrived: &Arrived,
-) -> Result<InferenceRequest, ApiError> {
-    let request = infernet_inference::Request::read(endpoint, body)?;
-    let preferences = Preferences::read(&Object::read(body).map_err(infernet_inference::RequestError::from)?)?;
-    let body = request::without(body, &FIELDS).map_err(infernet_inference::RequestError::from)?;
-    // What no provider may be sent is refused before one is looked for.
-    allow::check(endpoint, &body, Features(u32::MAX))?;
-    let Ok(model) = ModelId::new(&request.model) else {
-        return Err(ApiError::no_model(&request.model, &[]));
-    };
-    Ok(InferenceRequest {
-        model,
-        request,
-        body,
-        preferences,
-        caller: arrived.caller,
-        deadline: arrived.at + shared.settings.deadline,
-    })
 }

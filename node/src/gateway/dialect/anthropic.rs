@@ -206,7 +206,7 @@ fn tool_choice(choice: &Value) -> Result<Value, ApiError> {
 }
 
 /// An error in Anthropic's words.
-pub(super) fn error(error: &ApiError) -> Value {
+pub(in crate::gateway) fn error(error: &ApiError) -> Value {
     let kind = match error.status().as_u16() {
         400 | 405 | 422 => "invalid_request_error",
         401 => "authentication_error",

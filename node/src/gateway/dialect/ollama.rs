@@ -251,7 +251,7 @@ fn image_type(base64: &str) -> &'static str {
 }
 
 /// An error in Ollama's words.
-pub(super) fn error(error: &ApiError) -> Value {
+pub(in crate::gateway) fn error(error: &ApiError) -> Value {
     json!({ "error": error.message() })
 }
 
