@@ -18,6 +18,8 @@ mod connections;
 mod dialect;
 mod errors;
 mod extension;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod guard;
 pub mod inference;
 pub mod keys;
