@@ -26,6 +26,7 @@ pub mod keys;
 mod limits;
 mod metrics;
 pub mod models;
+mod openapi;
 mod reading;
 mod routes;
 

@@ -21,6 +21,9 @@ const PARAM_BYTES: usize = 256;
 /// Longest error object of an engine that is handed on.
 const WORDS_BYTES: usize = 64 * 1024;
 
+/// Statuses with which an engine refuses a request for what it is.
+const REFUSALS: [u16; 4] = [400, 404, 413, 422];
+
 const INVALID: &str = "invalid_request_error";
 const SERVER: &str = "server_error";
 const RATE: &str = "rate_limit_error";
@@ -249,10 +252,13 @@ impl ApiError {
         }
     }
 
-    /// An engine's refusal keeps its status and its words, where it is a refusal and they are an error object. Any other
-    /// status is none that a provider may speak with.
+    /// An engine's refusal keeps its status and its words, where it is about the request and they are an error object. Any
+    /// other status is none that a provider may speak with: its own key, its own quota and its own server are no affair of
+    /// the client, who would take them for this gateway's.
     pub(super) fn refused(status: u16, body: Bytes, message: String) -> Self {
-        let status = StatusCode::from_u16(status).ok().filter(StatusCode::is_client_error);
+        let status = StatusCode::from_u16(status)
+            .ok()
+            .filter(|status| REFUSALS.contains(&status.as_u16()));
         let kind = if status.is_some() { INVALID } else { SERVER };
         let told = Self::new(status.unwrap_or(StatusCode::BAD_GATEWAY), kind, message);
         if is_error(&body) { told.words(body) } else { told }

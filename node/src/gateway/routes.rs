@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
+use axum::handler::Handler;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Json, Router, middleware};
 use infernet_inference::Endpoint;
 use infernet_protocol::ModelId;
@@ -21,34 +22,69 @@ use super::inference::{InferError, Reply, ServedModel};
 use super::limits::Share;
 use super::metrics::Watching;
 use super::reading::{self, Arrived, Asked, Words};
-use super::{Shared, answer, guard, models};
+use super::{Shared, answer, guard, models, openapi};
 
 type Gateway = State<Arc<Shared>>;
 
-/// All routes.
+/// All routes, as `/openapi.json` describes them.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::new(Method::GET, "/v1/models", list),
+        Route::new(Method::GET, "/v1/models/{*id}", model),
+        Route::new(Method::POST, "/v1/chat/completions", chat),
+        Route::new(Method::POST, "/v1/completions", completion),
+        Route::new(Method::POST, "/v1/embeddings", embeddings),
+        Route::new(Method::POST, "/v1/responses", respond),
+        Route::new(Method::POST, "/v1/messages", messages),
+        Route::new(Method::POST, "/v1/messages/count_tokens", count_tokens),
+        Route::new(Method::POST, "/api/chat", ollama_chat),
+        Route::new(Method::POST, "/api/generate", ollama_generate),
+        Route::new(Method::POST, "/api/embed", ollama_embed),
+        Route::new(Method::POST, "/api/embeddings", ollama_embeddings),
+        Route::new(Method::GET, "/api/tags", ollama_tags),
+        Route::new(Method::GET, "/api/ps", ollama_ps),
+        Route::new(Method::POST, "/api/show", ollama_show),
+        Route::new(Method::POST, "/api/pull", ollama_pull),
+        Route::new(Method::GET, "/api/version", ollama_version),
+        Route::new(Method::GET, "/", root),
+        Route::new(Method::GET, "/healthz", healthz),
+        Route::new(Method::GET, "/readyz", readyz),
+        Route::new(Method::GET, "/metrics", metrics),
+        Route::new(Method::GET, "/openapi.json", openapi),
+    ]
+}
+
+/// One method of one path.
+pub(super) struct Route {
+    #[cfg_attr(not(test), expect(dead_code, reason = "the description is compared with it"))]
+    pub(super) method: Method,
+    pub(super) path: &'static str,
+    handler: MethodRouter<Arc<Shared>>,
+}
+
+impl Route {
+    fn new<H, T>(method: Method, path: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Arc<Shared>>,
+        T: 'static,
+    {
+        let filter = match method {
+            Method::GET => MethodFilter::GET,
+            _ => MethodFilter::POST,
+        };
+        Self {
+            method,
+            path,
+            handler: on(filter, handler),
+        }
+    }
+}
+
+/// The router over all routes, and what stands before them.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
-        .route("/v1/models", get(list))
-        .route("/v1/models/{*id}", get(model))
-        .route("/v1/chat/completions", post(chat))
-        .route("/v1/completions", post(completion))
-        .route("/v1/embeddings", post(embeddings))
-        .route("/v1/responses", post(respond))
-        .route("/v1/messages", post(messages))
-        .route("/v1/messages/count_tokens", post(count_tokens))
-        .route("/api/chat", post(ollama_chat))
-        .route("/api/generate", post(ollama_generate))
-        .route("/api/embed", post(ollama_embed))
-        .route("/api/embeddings", post(ollama_embeddings))
-        .route("/api/tags", get(ollama_tags))
-        .route("/api/ps", get(ollama_ps))
-        .route("/api/show", post(ollama_show))
-        .route("/api/pull", post(ollama_pull))
-        .route("/api/version", get(ollama_version))
-        .route("/", get(root))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+    let routes = routes().into_iter();
+    let router = routes.fold(Router::new(), |router, route| router.route(route.path, route.handler));
+    router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         // A fault of ours in one request is no reason to end the node.
@@ -94,6 +130,13 @@ async fn readyz(State(shared): Gateway) -> (StatusCode, &'static str) {
 async fn metrics(State(shared): Gateway) -> Response {
     let mut response = shared.metrics.text().into_response();
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+async fn openapi() -> Response {
+    let mut response = openapi::document().into_response();
+    let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }

@@ -20,8 +20,10 @@ const BIASES_MAX: usize = 1024;
 const TOOLS_MAX: usize = 128;
 /// Most messages of one request: a long agent run has hundreds.
 const MESSAGES_MAX: usize = 4096;
-/// Longest short text, such as a name or an effort.
-const WORD_BYTES: usize = 256;
+/// Longest short text in characters, such as a name or an effort.
+const WORD_CHARS: usize = 256;
+/// Longest value of `metadata`: OpenAI's own bound.
+const METADATA_CHARS: usize = 512;
 /// Most pairs in `metadata`: OpenAI's own bound.
 const METADATA_MAX: usize = 16;
 
@@ -178,7 +180,7 @@ fn check_shape(name: &str, shape: Shape, value: &[u8], offered: Features) -> Res
         Shape::Metadata => {
             let good = json::members(value)
                 .map_while(Result::ok)
-                .all(|member| is_word(member.value) || member.value.len() <= 2 * WORD_BYTES);
+                .all(|member| is_text(member.value, METADATA_CHARS));
             let few = value.starts_with(b"{") && json::members(value).count() <= METADATA_MAX;
             holds(good && few, "at most 16 short strings by name")
         }
@@ -218,7 +220,12 @@ fn whole(value: &[u8]) -> Option<u64> {
 }
 
 fn is_word(value: &[u8]) -> bool {
-    value.starts_with(b"\"") && value.len() <= WORD_BYTES + 2
+    is_text(value, WORD_CHARS)
+}
+
+/// Whether `value` is a string of at most so many characters, each of which takes up to twelve bytes.
+fn is_text(value: &[u8], chars: usize) -> bool {
+    value.len() <= 12 * chars + 2 && json::string(value).is_some_and(|text| text.chars().count() <= chars)
 }
 
 /// Whether `value` is an object with no other names than `names`.
