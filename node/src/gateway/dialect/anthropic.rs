@@ -27,10 +27,13 @@ pub(in crate::gateway) fn read(body: &[u8]) -> Result<Translated, ApiError> {
             ("temperature", "temperature"),
             ("top_p", "top_p"),
             ("top_k", "top_k"),
-            ("stop_sequences", "stop"),
         ],
         &mut request,
     );
+    let stops = fields.list("stop_sequences")?.unwrap_or_default();
+    if !stops.is_empty() {
+        request.insert("stop".to_owned(), stops.clone().into());
+    }
     if let Some(tools) = fields.list("tools")? {
         let tools: Result<Vec<_>, _> = tools.into_iter().map(tool).collect();
         request.insert("tools".to_owned(), tools?.into());
@@ -51,11 +54,6 @@ pub(in crate::gateway) fn read(body: &[u8]) -> Result<Translated, ApiError> {
     fields.ignore(&["metadata", "service_tier"]);
     fields.pass_own(&mut request);
     fields.end()?;
-    let stops = request
-        .get("stop")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
     Ok(chat(request, stream, Box::new(Messages::new(stops))))
 }
 
@@ -117,6 +115,9 @@ fn user(parts: Vec<Value>, out: &mut Vec<Value>) -> Result<(), ApiError> {
     let mut own = Vec::new();
     for block in parts {
         match block["type"].as_str() {
+            Some("tool_result") if !block["tool_use_id"].is_string() => {
+                return Err(ApiError::invalid("a tool_result block has a `tool_use_id`", "messages"));
+            }
             Some("tool_result") => {
                 let result = match &block["content"] {
                     Value::Null => String::new(),
@@ -158,6 +159,12 @@ fn assistant(parts: Vec<Value>) -> Result<Value, ApiError> {
     let (mut text, mut calls) = (String::new(), Vec::new());
     for block in parts {
         match block["type"].as_str() {
+            Some("tool_use") if !block["id"].is_string() || !block["input"].is_object() => {
+                return Err(ApiError::invalid(
+                    "a tool_use block has an `id` and an `input`",
+                    "messages",
+                ));
+            }
             Some("tool_use") => calls.push(json!({
                 "id": block["id"], "type": "function",
                 "function": { "name": block["name"], "arguments": block["input"].to_string() },
@@ -178,16 +185,15 @@ fn assistant(parts: Vec<Value>) -> Result<Value, ApiError> {
 }
 
 fn tool(mut tool: Value) -> Result<Value, ApiError> {
-    match tool["type"].as_str() {
-        None | Some("custom") => {}
-        Some(kind) => {
-            let message = format!("tools of the type `{kind}` run at Anthropic and nowhere else");
-            return Err(ApiError::invalid(message, "tools"));
-        }
+    let kind = member(&mut tool, "type");
+    if !kind.is_null() && kind != "custom" {
+        let message = format!("tools of the type {kind} run at Anthropic and nowhere else");
+        return Err(ApiError::invalid(message, "tools"));
     }
     let mut function = json!({ "name": member(&mut tool, "name"), "parameters": member(&mut tool, "input_schema") });
-    if tool["description"].is_string() {
-        function["description"] = member(&mut tool, "description");
+    let description = member(&mut tool, "description");
+    if !description.is_null() {
+        function["description"] = description;
     }
     Ok(json!({ "type": "function", "function": function }))
 }
