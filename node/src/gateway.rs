@@ -15,9 +15,12 @@
 
 mod answer;
 mod batches;
+mod connections;
 mod dialect;
 mod errors;
 mod extension;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod guard;
 mod idempotency;
 pub mod inference;
@@ -25,6 +28,8 @@ pub mod keys;
 mod limits;
 mod metrics;
 pub mod models;
+mod openapi;
+mod reading;
 mod routes;
 mod shelves;
 
@@ -33,11 +38,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use connections::{Connections, Place, Visitor};
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 
 use crate::batch::BatchError;
 use crate::config::Secret;
@@ -46,7 +53,8 @@ pub use extension::{Preferences, Quality};
 use idempotency::Answers;
 pub use inference::{InferError, Inference, InferenceRequest, Part, Reply, ServedModel, Source, Summary};
 use keys::Keys;
-use limits::{CONNECTIONS_MAX, DRAIN_WITHIN, HEAD_BYTES, HEAD_WITHIN, HEADERS_MAX, Limits};
+pub use limits::Patience;
+use limits::{DRAIN_WITHIN, HEAD_BYTES, HEADERS_MAX, Limits};
 use metrics::Metrics;
 use shelves::Shelves;
 
@@ -67,6 +75,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// Where uploaded files and batches are kept; without it there are none.
     pub batches: Option<PathBuf>,
+    /// How long its client may take.
+    pub patience: Patience,
 }
 
 impl Default for Settings {
@@ -79,6 +89,7 @@ impl Default for Settings {
             cors_origins: Vec::new(),
             deadline: Duration::from_secs(600),
             batches: None,
+            patience: Patience::default(),
         }
     }
 }
@@ -148,10 +159,10 @@ impl Gateway {
         let shelves = settings.batches.clone().map(Shelves::open).transpose()?;
         let shared = Shared {
             inference,
+            limits: Limits::new(settings.patience),
             settings,
             keys,
             shelves,
-            limits: Limits::new(),
             answers: Answers::default(),
             metrics: Metrics::default(),
         };
@@ -176,7 +187,8 @@ impl Gateway {
 
     /// Answers until `tasks` is cancelled; connections are tasks of it and finish the answers that they are in.
     pub async fn serve(self, tasks: Tasks) {
-        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let connections = Arc::new(Connections::default());
+        let patience = self.shared.settings.patience;
         if let Some(shelves) = &self.shared.shelves {
             shelves.run(&self.shared, &tasks);
         }
@@ -187,23 +199,21 @@ impl Gateway {
                 () = tasks.cancelled() => return,
                 accepted = accept(&self.listener, &connections) => accepted,
             };
-            let Some((socket, permit)) = accepted else { continue };
+            let Some((socket, place)) = accepted else { continue };
             let (router, owner) = (router.clone(), tasks.clone());
             tasks.spawn("gateway connection", async move {
-                converse(socket, router, &owner).await;
-                drop(permit);
+                tokio::select! {
+                    () = converse(socket, router, place.visitor(), patience, &owner) => {}
+                    () = place.given_away() => tracing::debug!("a gateway connection waited for too long"),
+                }
             });
         }
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(connections).acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener, connections: &Arc<Connections>) -> Option<(TcpStream, Place)> {
     match listener.accept().await {
-        Ok((socket, _)) => Some((socket, permit)),
+        Ok((socket, _)) => Some((socket, connections.place().await)),
         Err(error) => {
             // Mostly no file descriptor left: some come back when connections end.
             tracing::warn!(%error, "the gateway cannot accept a connection");
@@ -213,15 +223,22 @@ async fn accept(
     }
 }
 
-async fn converse(socket: TcpStream, router: axum::Router, owner: &Tasks) {
+async fn converse(socket: TcpStream, router: axum::Router, visitor: Visitor, patience: Patience, owner: &Tasks) {
     // A token is worth more than a full packet.
     let _ = socket.set_nodelay(true);
+    let mut socket = TimeoutStream::new(socket);
+    socket.set_write_timeout(Some(patience.unread));
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(visitor.clone());
+        routes.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
+        .header_read_timeout(patience.head)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Box::pin(socket)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

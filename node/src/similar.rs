@@ -2,6 +2,8 @@
 
 /// Names that are offered in the place of an unknown one.
 const NEAR_MAX: usize = 3;
+/// Longest name that is compared: comparing takes time by the product of both lengths, and no name of a model is longer.
+const NAME_BYTES: usize = infernet_protocol::ids::MODEL_ID_BYTES;
 /// How alike such a name must be, from 0 to 1.
 const NEAR_ENOUGH: f64 = 0.55;
 /// How alike a name counts that holds the other, or is held by it.
@@ -9,6 +11,9 @@ const HOLDS: f64 = 0.9;
 
 /// Those of `known` that are like `name`, the most alike first. What stands before a name's last slash counts less.
 pub(crate) fn similar<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    if name.len() > NAME_BYTES {
+        return Vec::new();
+    }
     let name = name.to_lowercase();
     let last = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
     let mut scored: Vec<(f64, &str)> = known
@@ -36,5 +41,6 @@ mod tests {
         assert_eq!(near("Llama-3.1-8b"), ["meta/llama-3.1-8b"]);
         assert_eq!(near("qwen3"), ["qwen3:8b"]);
         assert!(near("zzzz").is_empty());
+        assert!(near(&"qwen3:8b".repeat(1 << 20)).is_empty(), "and at once");
     }
 }

@@ -117,7 +117,15 @@ pub struct ModelId(String);
 impl ModelId {
     /// Normalises an engine's own name.
     pub fn new(name: &str) -> Result<Self, Reason> {
-        let normal: String = name.trim().nfc().collect::<String>().to_lowercase().nfc().collect();
+        let name = name.trim();
+        // Nothing that long becomes short enough; to bring it into its normal form would be work for nothing.
+        if name.len() > 16 * MODEL_ID_BYTES {
+            return Err(Reason::TooLong {
+                limit: MODEL_ID_BYTES,
+                found: name.len(),
+            });
+        }
+        let normal: String = name.nfc().collect::<String>().to_lowercase().nfc().collect();
         // All of them: an id must be its own normal form, or it could not be read back.
         let normal = normal.trim_end_matches(":latest");
         if normal.is_empty() {

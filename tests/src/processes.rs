@@ -206,6 +206,12 @@ impl Process {
         self.ready["listen"][0].as_str().expect("it listens")
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// Its peer id.
     #[must_use]
     pub fn peer_id(&self) -> &str {

@@ -16,7 +16,7 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _};
 use infernet_inference::ContentType;
 use infernet_inference::json::{self, Edit, Object};
-use infernet_inference::sse::Splitter;
+use infernet_inference::sse::{Splitter, TooLong};
 use infernet_inference::watch::ANSWER_BYTES;
 use infernet_inference::wire::{DONE, usage_json};
 use infernet_protocol::{JobId, Price, RequestId};
@@ -30,26 +30,42 @@ use super::metrics::Watching;
 /// How long a complete answer waits for its receipt before it goes out without.
 const SUMMARY_WITHIN: Duration = Duration::from_secs(2);
 
+/// What a request wants of its answer's form.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// As a stream.
+    pub(super) stream: bool,
+    /// With usage at the end of the stream.
+    pub(super) usage: bool,
+}
+
 /// The response to a request that is being answered.
 pub(super) async fn respond(
     reply: Reply,
-    usage_asked: bool,
-    watching: Watching,
+    wanted: Wanted,
+    mut watching: Watching,
     dialect: Option<Box<dyn Dialect>>,
 ) -> Response {
     watching.begun(&reply.source);
     let told = told(&reply);
-    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
+    // Another success than this one has no body, or a part of one.
+    let is_good = reply.status == StatusCode::OK.as_u16();
+    let is_stream = reply.content_type == ContentType::EventStream;
     let names = Names {
         job: reply.job,
         request: reply.request,
     };
-    let (content_type, body) = match reply.content_type {
-        ContentType::EventStream => {
+    let (content_type, body) = match is_good {
+        true if is_stream != wanted.stream => {
+            watching.failed();
+            ("", Err(ApiError::of(other_form(), &[])))
+        }
+        true if is_stream => {
             let seam = Seam {
                 body: reply.body,
                 names,
-                usage_asked,
+                usage_asked: wanted.usage,
+                splitter: Splitter::default(),
                 held: Held::default(),
                 over: false,
                 watching,
@@ -62,18 +78,19 @@ pub(super) async fn respond(
                 ),
             }
         }
-        ContentType::Json => {
+        _ => {
             let whole = document(reply.body, &names, watching).await;
-            let whole = match dialect {
-                Some(dialect) => whole.and_then(|whole| in_other_words(status, whole, dialect)),
-                None => whole,
-            };
+            let whole = whole.and_then(|whole| match dialect {
+                _ if !is_good => Err(dialect::refusal(reply.status, whole)),
+                Some(dialect) => in_other_words(&whole, dialect),
+                None => Ok(whole),
+            });
             ("application/json", whole.map(Body::from))
         }
     };
     let mut response = match body {
         Ok(body) => {
-            let mut response = (status, body).into_response();
+            let mut response = body.into_response();
             response
                 .headers_mut()
                 .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -89,11 +106,8 @@ fn told_as(events: BoxStream<'static, Bytes>) -> Body {
     Body::from_stream(events.map(Ok::<_, Infallible>))
 }
 
-fn in_other_words(status: StatusCode, whole: Bytes, mut dialect: Box<dyn Dialect>) -> Result<Bytes, ApiError> {
-    if !status.is_success() {
-        return Err(dialect::refusal(status, whole));
-    }
-    let value = serde_json::from_slice(&whole).map_err(|_| ApiError::of(broken_off(true), &[]))?;
+fn in_other_words(whole: &[u8], mut dialect: Box<dyn Dialect>) -> Result<Bytes, ApiError> {
+    let value = dialect::tree(whole).ok_or_else(|| ApiError::of(broken_off(true), &[]))?;
     Ok(dialect.document(&value).to_string().into())
 }
 
@@ -167,6 +181,8 @@ struct Seam {
     body: BoxStream<'static, Result<Part, InferError>>,
     names: Names,
     usage_asked: bool,
+    /// Cuts what comes into whole events: a provider may send half of one and leave.
+    splitter: Splitter,
     held: Held,
     over: bool,
     watching: Watching,
@@ -193,6 +209,7 @@ impl Seam {
                 Some(Ok(Part::Data(bytes))) => {
                     self.watching.data(&bytes);
                     self.pass(bytes)
+                        .unwrap_or_else(|TooLong| Some(self.fail(broken_off(true))))
                 }
                 Some(Ok(Part::End(summary))) => {
                     self.watching.completed(&summary.usage);
@@ -210,24 +227,24 @@ impl Seam {
         None
     }
 
-    /// Passes data on, all but the end.
-    fn pass(&mut self, bytes: Bytes) -> Option<Bytes> {
+    /// Passes whole events on, all but the end.
+    fn pass(&mut self, bytes: Bytes) -> Result<Option<Bytes>, TooLong> {
         let has = |needle: &[u8]| memmem::find(&bytes, needle).is_some();
+        let is_whole = self.splitter.is_empty() && bytes.ends_with(b"\n\n");
         let may_end = has(b"[DONE]") || self.usage_asked && has(b"\"usage\"");
-        if !may_end {
-            return Some(bytes);
+        if is_whole && !may_end {
+            return Ok(Some(bytes));
         }
         let mut out = Vec::with_capacity(bytes.len());
-        let mut splitter = Splitter::default();
-        splitter.push(bytes);
-        while let Ok(Some(event)) = splitter.next_event() {
+        self.splitter.push(bytes);
+        while let Some(event) = self.splitter.next_event()? {
             match event.data().as_deref() {
                 Some(b"[DONE]") => self.held.done = true,
                 Some(payload) if self.usage_asked && is_usage(payload) => self.held.usage = Some(payload.to_vec()),
                 _ => out.extend_from_slice(&event.raw),
             }
         }
-        Some(out.into())
+        Ok(Some(out.into()))
     }
 
     fn finish(&mut self, summary: Option<&Summary>) -> Bytes {
@@ -248,6 +265,13 @@ impl Seam {
         self.over = true;
         self.watching.failed();
         ApiError::of(error, &[]).event()
+    }
+}
+
+fn other_form() -> InferError {
+    InferError::Failed {
+        reason: "it answered in another form than was asked for".into(),
+        delivered: true,
     }
 }
 

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Multipart, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,7 +17,8 @@ use tokio_util::io::ReaderStream;
 
 use super::Shared;
 use super::errors::ApiError;
-use super::routes::{Arrived, respond_to, words_of};
+use super::reading::Arrived;
+use super::routes::{respond_to, words_of};
 use crate::batch::files::{Draft, Stored};
 use crate::batch::{Answered, Answers, BatchError, Batches, Wanted};
 use crate::spending::Caller;
@@ -30,17 +30,6 @@ const PAGE_MAX: usize = 100;
 const ANSWER_BYTES: usize = infernet_inference::watch::ANSWER_BYTES;
 
 type Gateway = State<Arc<Shared>>;
-
-/// The routes; without a folder to keep files in they say so.
-pub(super) fn router() -> Router<Arc<Shared>> {
-    Router::new()
-        .route("/v1/files", post(upload).get(list_files))
-        .route("/v1/files/{id}", get(file).delete(remove))
-        .route("/v1/files/{id}/content", get(content))
-        .route("/v1/batches", post(create).get(list))
-        .route("/v1/batches/{id}", get(batch))
-        .route("/v1/batches/{id}/cancel", post(cancel))
-}
 
 impl From<BatchError> for ApiError {
     fn from(error: BatchError) -> Self {
@@ -56,7 +45,7 @@ impl From<BatchError> for ApiError {
 }
 
 /// Who asks, where a key says so.
-type By = Option<Extension<Caller>>;
+pub(super) type By = Option<Extension<Caller>>;
 
 /// Runs file work beside the runtime.
 async fn blocking<T: Send + 'static>(
@@ -95,7 +84,7 @@ fn told(shared: &Shared, route: &'static str, answer: Result<Response, ApiError>
     response
 }
 
-async fn upload(
+pub(super) async fn upload(
     State(shared): Gateway,
     by: By,
     form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
@@ -136,12 +125,12 @@ async fn receive(batches: &Batches, mut form: Multipart) -> Result<Stored, ApiEr
 
 /// Which page of a list.
 #[derive(Debug, Deserialize)]
-struct Page {
+pub(super) struct Page {
     limit: Option<usize>,
     after: Option<String>,
 }
 
-type Asked = Result<Query<Page>, axum::extract::rejection::QueryRejection>;
+pub(super) type Asked = Result<Query<Page>, axum::extract::rejection::QueryRejection>;
 
 /// One page of a list whose members are named by `id`.
 fn page(all: Vec<Value>, asked: Asked) -> Result<Response, ApiError> {
@@ -166,24 +155,24 @@ fn page(all: Vec<Value>, asked: Asked) -> Result<Response, ApiError> {
     Ok(Json(list).into_response())
 }
 
-async fn list_files(State(shared): Gateway, by: By, asked: Asked) -> Response {
+pub(super) async fn list_files(State(shared): Gateway, by: By, asked: Asked) -> Response {
     let listed = beside(&shared, by, |batches| batches.files().list()).await;
     let listed = listed.and_then(|files| page(files.iter().map(Stored::to_json).collect(), asked));
     told(&shared, "files", listed)
 }
 
-async fn file(State(shared): Gateway, by: By, Path(id): Path<String>) -> Response {
+pub(super) async fn file(State(shared): Gateway, by: By, Path(id): Path<String>) -> Response {
     let found = beside(&shared, by, move |batches| batches.files().get(&id)).await;
     told(&shared, "files", found.map(|file| Json(file.to_json()).into_response()))
 }
 
-async fn remove(State(shared): Gateway, by: By, Path(id): Path<String>) -> Response {
+pub(super) async fn remove(State(shared): Gateway, by: By, Path(id): Path<String>) -> Response {
     let answer = json!({ "id": id, "object": "file", "deleted": true });
     let removed = beside(&shared, by, move |batches| batches.files().remove(&id)).await;
     told(&shared, "files", removed.map(|()| Json(answer).into_response()))
 }
 
-async fn content(State(shared): Gateway, by: By, Path(id): Path<String>) -> Response {
+pub(super) async fn content(State(shared): Gateway, by: By, Path(id): Path<String>) -> Response {
     let opened = async {
         let path = beside(&shared, by, move |batches| batches.files().content(&id)).await?;
         let file = tokio::fs::File::open(path).await.map_err(BatchError::Io)?;
@@ -202,7 +191,7 @@ struct Creation {
     metadata: Option<BTreeMap<String, String>>,
 }
 
-async fn create(State(shared): Gateway, by: By, request: Request) -> Response {
+pub(super) async fn create(State(shared): Gateway, by: By, request: Request) -> Response {
     let created = async {
         let (body, _share) = super::routes::read_body(&shared, request).await?;
         let wanted: Creation =
@@ -220,13 +209,13 @@ async fn create(State(shared): Gateway, by: By, request: Request) -> Response {
     told(&shared, "batches", created)
 }
 
-async fn list(State(shared): Gateway, by: By, asked: Asked) -> Response {
+pub(super) async fn list(State(shared): Gateway, by: By, asked: Asked) -> Response {
     let listed = beside(&shared, by, Batches::list).await;
     let listed = listed.and_then(|all| page(all.iter().map(|batch| batch.to_json()).collect(), asked));
     told(&shared, "batches", listed)
 }
 
-async fn batch(State(shared): Gateway, by: By, Path(id): Path<String>) -> Response {
+pub(super) async fn batch(State(shared): Gateway, by: By, Path(id): Path<String>) -> Response {
     let found = beside(&shared, by, move |batches| batches.get(&id)).await;
     told(
         &shared,
@@ -235,7 +224,7 @@ async fn batch(State(shared): Gateway, by: By, Path(id): Path<String>) -> Respon
     )
 }
 
-async fn cancel(State(shared): Gateway, by: By, Path(id): Path<String>) -> Response {
+pub(super) async fn cancel(State(shared): Gateway, by: By, Path(id): Path<String>) -> Response {
     let cancelled = beside(&shared, by, move |batches| batches.cancel(&id)).await;
     told(
         &shared,
@@ -263,8 +252,8 @@ impl Answers for FromFile {
         let Some((route, words)) = words_of(endpoint) else {
             return whole(ApiError::no_route("POST", endpoint).into_response()).await;
         };
-        let arrived = Arrived::from_here(self.caller);
-        whole(respond_to(&self.shared, route, words, body, arrived, None).await).await
+        let arrived = Arrived::from_here(self.caller, self.shared.settings.deadline);
+        whole(respond_to(&self.shared, route, words, body, &arrived, None).await).await
     }
 }
 

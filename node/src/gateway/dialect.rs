@@ -13,14 +13,15 @@ pub(super) mod ollama;
 pub(super) mod responses;
 
 use axum::extract::Request;
+use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
 use infernet_inference::Endpoint;
+use infernet_inference::json::tree_bytes;
 use infernet_inference::sse::Splitter;
 use serde_json::{Map, Value, json};
 
@@ -29,6 +30,9 @@ use super::extension::FIELDS;
 
 /// Server-sent events.
 const EVENTS: &str = "text/event-stream; charset=utf-8";
+/// Most memory for the tree of one request or answer. The largest that is meant, two thousand embeddings of 1,536
+/// numbers, is somewhat below; built without waiting for anything, there are never more trees than threads.
+const TREE_BYTES: u64 = 256 * 1024 * 1024;
 
 /// A request in OpenAI's words, and how its answer is put back.
 pub(super) struct Translated {
@@ -75,12 +79,10 @@ pub(super) fn translated(source: BoxStream<'static, Bytes>, dialect: Box<dyn Dia
                     continue;
                 }
                 // What is no JSON is none of an engine's chunks.
-                let Ok(chunk) = serde_json::from_slice::<Value>(&data) else {
-                    continue;
-                };
+                let Some(chunk) = tree(&data) else { continue };
                 match chunk.get("error").filter(|error| !error.is_null()) {
                     Some(error) => {
-                        dialect.failed(error, &mut out);
+                        dialect.failed(&failure(error), &mut out);
                         over = true;
                         break;
                     }
@@ -96,6 +98,15 @@ pub(super) fn translated(source: BoxStream<'static, Bytes>, dialect: Box<dyn Dia
     events.boxed()
 }
 
+/// An engine's error as OpenAI's error object: some tell a mere text, and a client must see that there was an error.
+fn failure(error: &Value) -> Value {
+    let message = error["message"].as_str().or(error.as_str());
+    json!({
+        "message": message.unwrap_or("the provider failed"), "type": error["type"].as_str().unwrap_or("server_error"),
+        "param": error["param"].as_str(), "code": error["code"].as_str(),
+    })
+}
+
 /// A named event.
 fn event(out: &mut String, name: &str, data: &Value) {
     out.push_str("event: ");
@@ -105,6 +116,19 @@ fn event(out: &mut String, name: &str, data: &Value) {
     out.push_str("\n\n");
 }
 
+/// What a text says, where it is JSON and not far larger as a tree than anybody's answer is.
+pub(super) fn tree(text: &[u8]) -> Option<Value> {
+    if tree_bytes(text) > TREE_BYTES {
+        return None;
+    }
+    serde_json::from_slice(text).ok()
+}
+
+/// Arguments of a call. A model may call a tool with what is no JSON; the words are handed on all the same.
+fn arguments(text: &str) -> Value {
+    tree(text.as_bytes()).unwrap_or_else(|| json!({ "arguments": text }))
+}
+
 // ------------------------------------------------------------------------------------------------------ requests
 
 /// The fields of a request, taken one by one; what is left at the end is refused.
@@ -112,6 +136,9 @@ struct Fields(Map<String, Value>);
 
 impl Fields {
     fn read(body: &[u8]) -> Result<Self, ApiError> {
+        if tree_bytes(body) > TREE_BYTES {
+            return Err(ApiError::malformed("the body has far more values than a request needs"));
+        }
         match serde_json::from_slice(body) {
             Ok(Value::Object(map)) => Ok(Self(map)),
             Ok(_) => Err(ApiError::malformed("the body is not a JSON object")),
@@ -268,8 +295,8 @@ pub(super) async fn errors(request: Request, next: Next) -> Response {
 }
 
 /// An engine's own refusal, out of its document.
-pub(super) fn refusal(status: StatusCode, document: Bytes) -> ApiError {
-    ApiError::refused(status.as_u16(), document, "the provider refused the request".to_owned())
+pub(super) fn refusal(status: u16, document: Bytes) -> ApiError {
+    ApiError::refused(status, document, "the provider refused the request".to_owned())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use infernet_inference::json::{self, Malformed};
+use infernet_inference::json;
 use infernet_inference::wire::error_json;
 use infernet_inference::{RequestError, json::Object};
 
@@ -14,6 +14,15 @@ use super::inference::{InferError, ServedModel};
 
 /// Tells OpenAI's clients whether to send the request again by themselves.
 pub(super) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Longest message, and longest name of a field, of our own: what a client sent is repeated to it, but not all of it.
+const MESSAGE_BYTES: usize = 1024;
+const PARAM_BYTES: usize = 256;
+/// Longest error object of an engine that is handed on.
+const WORDS_BYTES: usize = 64 * 1024;
+
+/// Statuses with which an engine refuses a request for what it is.
+const REFUSALS: [u16; 4] = [400, 404, 413, 422];
 
 const INVALID: &str = "invalid_request_error";
 const SERVER: &str = "server_error";
@@ -43,7 +52,7 @@ impl ApiError {
             kind,
             code: None,
             param: None,
-            message: message.into(),
+            message: shortened(message.into(), MESSAGE_BYTES),
             retry_after: None,
             should_retry: None,
             body: None,
@@ -56,7 +65,8 @@ impl ApiError {
     }
 
     fn param(mut self, param: &str) -> Self {
-        self.0.param = Some(param.to_owned());
+        let end = param.floor_char_boundary(PARAM_BYTES);
+        self.0.param = Some(param[..end].to_owned());
         self
     }
 
@@ -72,8 +82,8 @@ impl ApiError {
         self
     }
 
-    fn words(mut self, body: Option<Bytes>) -> Self {
-        self.0.body = body;
+    fn words(mut self, body: Bytes) -> Self {
+        self.0.body = Some(body);
         self
     }
 
@@ -281,13 +291,21 @@ impl ApiError {
         }
     }
 
-    /// An engine's refusal keeps its status and its words, where they are an error object.
+    /// An engine's refusal keeps its status and its words, where it is about the request and they are an error object. Any
+    /// other status is none that a provider may speak with: its own key, its own quota and its own server are no affair of
+    /// the client, who would take them for this gateway's.
     pub(super) fn refused(status: u16, body: Bytes, message: String) -> Self {
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-        let kind = if status.is_client_error() { INVALID } else { SERVER };
-        let is_error =
-            json::validate(&body).is_ok() && Object::read(&body).is_ok_and(|object| object.get("error").is_some());
-        Self::new(status, kind, message).words(is_error.then_some(body))
+        let status = StatusCode::from_u16(status)
+            .ok()
+            .filter(|status| REFUSALS.contains(&status.as_u16()));
+        let kind = if status.is_some() { INVALID } else { SERVER };
+        let told = Self::new(status.unwrap_or(StatusCode::BAD_GATEWAY), kind, message);
+        if is_error(&body) { told.words(body) } else { told }
+    }
+
+    /// A request that two readers could take for two different ones.
+    pub(super) fn ambiguous(what: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, INVALID, what).code("ambiguous_request")
     }
 
     /// The error object.
@@ -313,13 +331,30 @@ impl ApiError {
     }
 }
 
+/// Whether a document is an error object as OpenAI's clients read it, of a bearable size.
+fn is_error(document: &[u8]) -> bool {
+    let read = || {
+        let document = Object::read(document).ok()?;
+        let error = Object::read(document.get("error")?).ok()?;
+        let is_text = |name| error.get(name).is_none_or(|value| json::string(value).is_some());
+        let has_message = error.get("message").is_some_and(|value| json::string(value).is_some());
+        (has_message && is_text("type") && is_text("param")).then_some(())
+    };
+    document.len() <= WORDS_BYTES && json::validate(document).is_ok() && read().is_some()
+}
+
+fn shortened(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.push('…');
+    }
+    text
+}
+
 impl From<RequestError> for ApiError {
     fn from(error: RequestError) -> Self {
         let status = match &error {
             RequestError::BodyTooLarge => return Self::too_large(),
-            RequestError::Json(Malformed::Syntax(_) | Malformed::NotObject | Malformed::Depth) => {
-                StatusCode::BAD_REQUEST
-            }
             RequestError::Feature { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             _ => StatusCode::BAD_REQUEST,
         };
@@ -330,8 +365,10 @@ impl From<RequestError> for ApiError {
         };
         let mut told = Self::new(status, INVALID, error.to_string());
         told.0.code = code;
-        told.0.param = error.param().map(str::to_owned);
-        told
+        match error.param() {
+            Some(param) => told.param(param),
+            None => told,
+        }
     }
 }
 

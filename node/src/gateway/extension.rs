@@ -13,6 +13,8 @@ use super::errors::ApiError;
 pub(super) const FIELDS: [&str; 2] = ["provider", "policy"];
 /// Most providers that one list names.
 const NAMED_MAX: usize = 64;
+/// Most tokens per second, or seconds, that can be wished for.
+const WISH_MAX: f64 = 1e9;
 
 /// How a consumer wants its provider chosen. What it does not say is left to the node's configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -126,10 +128,15 @@ fn flag(value: &[u8], param: &str) -> Result<bool, ApiError> {
 fn number(value: &[u8], param: &str) -> Result<f32, ApiError> {
     let number = std::str::from_utf8(value)
         .ok()
-        .and_then(|text| f32::from_str(text).ok());
+        .and_then(|text| f64::from_str(text).ok());
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "nobody wishes for more than seven digits"
+    )]
     number
-        .filter(|number| number.is_finite() && *number >= 0.0)
-        .ok_or_else(|| wrong(param, "a number from 0 up"))
+        .filter(|number| (0.0..=WISH_MAX).contains(number))
+        .map(|number| number as f32)
+        .ok_or_else(|| wrong(param, "a number from 0 to a thousand million"))
 }
 
 fn words(value: &[u8], param: &str) -> Result<Vec<String>, ApiError> {

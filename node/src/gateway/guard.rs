@@ -10,7 +10,8 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, HOST, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, ORIGIN,
+    TRANSFER_ENCODING, VARY,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -31,12 +32,20 @@ const OPEN_ROUTES: [&str; 2] = ["/healthz", "/readyz"];
 /// Lets a request through, or says why not.
 pub(super) async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let origin = request.headers().get(ORIGIN).cloned();
-    let (mut response, allowed) = match check(&shared, &request) {
-        Err(error) => (error.into_response(), false),
-        Ok(_) if origin.is_some() && request.method() == Method::OPTIONS => {
+    let (mut response, allowed) = match unambiguous(&request).map(|()| check(&shared, &request)) {
+        Err(error) => {
+            let mut response = error.into_response();
+            // Where one request ends and the next begins is in doubt.
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+            (response, false)
+        }
+        Ok(Err(error)) => (error.into_response(), false),
+        Ok(Ok(_)) if origin.is_some() && request.method() == Method::OPTIONS => {
             (StatusCode::NO_CONTENT.into_response(), true)
         }
-        Ok(caller) => {
+        Ok(Ok(caller)) => {
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
             }
@@ -51,17 +60,30 @@ pub(super) async fn guard(State(shared): State<Arc<Shared>>, mut request: Reques
     response
 }
 
+/// A request says once for whom it is and how long it is: a proxy in front of this gateway may read the other saying.
+fn unambiguous(request: &Request) -> Result<(), ApiError> {
+    let headers = request.headers();
+    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+        return Err(ApiError::ambiguous("the body's length is told in two ways"));
+    }
+    match (headers.get_all(HOST).iter().count(), request.uri().authority()) {
+        (0, None) => Err(ApiError::ambiguous("a `Host` header is needed")),
+        (0 | 1, _) => Ok(()),
+        _ => Err(ApiError::ambiguous("there is more than one `Host` header")),
+    }
+}
+
 /// Who calls, as far as a key of the file says so.
 fn check(shared: &Shared, request: &Request) -> Result<Option<Caller>, ApiError> {
     let settings = &shared.settings;
     let headers = request.headers();
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let host = text(HOST)
-        .or(request.uri().authority().map(|authority| authority.as_str()))
-        .unwrap_or_default();
-    if !is_ours(host, &settings.allowed_hosts) {
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    let names = || text(HOST).into_iter().chain(authority);
+    if let Some(host) = names().find(|host| !is_ours(host, &settings.allowed_hosts)) {
         return Err(ApiError::host(host));
     }
+    let host = names().next().unwrap_or_default();
     if let Some(origin) = text(ORIGIN).filter(|origin| !may_call(origin, host, &settings.cors_origins)) {
         return Err(ApiError::origin(origin));
     }

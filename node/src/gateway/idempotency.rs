@@ -185,7 +185,7 @@ async fn keyed(shared: &Arc<Shared>, request: Request, next: Next) -> Result<Res
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse().ok());
     // The route takes a share of its own.
-    let (body, _) = shared.limits.read(body, told).await?;
+    let (body, _) = shared.limits.read(body, told, None).await?;
     match shared.answers.look(&name, Digest::of(&[&body]), Instant::now()) {
         Meaning::Other => Err(ApiError::key_of_another()),
         Meaning::Running => Err(ApiError::key_in_use()),

@@ -2,61 +2,106 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Instant;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::handler::Handler;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Json, Router, middleware};
 use bytes::Bytes;
-use infernet_inference::json::Object;
-use infernet_inference::{Endpoint, allow, request};
+use infernet_inference::Endpoint;
 use infernet_protocol::ModelId;
-use infernet_protocol::capability::Features;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::dialect::{self, Dialect, Reader, anthropic, ollama, responses};
+use super::answer::Wanted;
+use super::dialect::{self, Dialect, anthropic, ollama, responses};
 use super::errors::{ApiError, similar};
-use super::extension::{FIELDS, Preferences};
-use super::inference::{InferError, InferenceRequest, Reply, ServedModel};
+use super::inference::{InferError, Reply, ServedModel};
 use super::limits::Share;
 use super::metrics::Watching;
-use super::{Shared, answer, batches, guard, idempotency, models};
-use crate::spending::Caller;
+use super::reading::{self, Arrived, Asked, Words};
+use super::{Shared, answer, batches, guard, idempotency, models, openapi};
 
 type Gateway = State<Arc<Shared>>;
 
-/// All routes.
+/// All routes, as `/openapi.json` describes them.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::new(Method::GET, "/v1/models", list),
+        Route::new(Method::GET, "/v1/models/{*id}", model),
+        Route::new(Method::POST, "/v1/chat/completions", chat),
+        Route::new(Method::POST, "/v1/completions", completion),
+        Route::new(Method::POST, "/v1/embeddings", embeddings),
+        Route::new(Method::POST, "/v1/responses", respond),
+        Route::new(Method::POST, "/v1/messages", messages),
+        Route::new(Method::POST, "/v1/messages/count_tokens", count_tokens),
+        Route::new(Method::POST, "/api/chat", ollama_chat),
+        Route::new(Method::POST, "/api/generate", ollama_generate),
+        Route::new(Method::POST, "/api/embed", ollama_embed),
+        Route::new(Method::POST, "/api/embeddings", ollama_embeddings),
+        Route::new(Method::GET, "/api/tags", ollama_tags),
+        Route::new(Method::GET, "/api/ps", ollama_ps),
+        Route::new(Method::POST, "/api/show", ollama_show),
+        Route::new(Method::POST, "/api/pull", ollama_pull),
+        Route::new(Method::GET, "/api/version", ollama_version),
+        Route::new(Method::POST, "/v1/files", batches::upload),
+        Route::new(Method::GET, "/v1/files", batches::list_files),
+        Route::new(Method::GET, "/v1/files/{id}", batches::file),
+        Route::new(Method::DELETE, "/v1/files/{id}", batches::remove),
+        Route::new(Method::GET, "/v1/files/{id}/content", batches::content),
+        Route::new(Method::POST, "/v1/batches", batches::create),
+        Route::new(Method::GET, "/v1/batches", batches::list),
+        Route::new(Method::GET, "/v1/batches/{id}", batches::batch),
+        Route::new(Method::POST, "/v1/batches/{id}/cancel", batches::cancel),
+        Route::new(Method::GET, "/", root),
+        Route::new(Method::GET, "/healthz", healthz),
+        Route::new(Method::GET, "/readyz", readyz),
+        Route::new(Method::GET, "/metrics", metrics),
+        Route::new(Method::GET, "/openapi.json", openapi),
+    ]
+}
+
+/// One method of one path.
+pub(super) struct Route {
+    #[cfg_attr(not(test), expect(dead_code, reason = "the description is compared with it"))]
+    pub(super) method: Method,
+    pub(super) path: &'static str,
+    handler: MethodRouter<Arc<Shared>>,
+}
+
+impl Route {
+    fn new<H, T>(method: Method, path: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Arc<Shared>>,
+        T: 'static,
+    {
+        let filter = match method {
+            Method::GET => MethodFilter::GET,
+            Method::DELETE => MethodFilter::DELETE,
+            _ => MethodFilter::POST,
+        };
+        Self {
+            method,
+            path,
+            handler: on(filter, handler),
+        }
+    }
+}
+
+/// The router over all routes, and what stands before them.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
-        .route("/v1/models", get(list))
-        .route("/v1/models/{*id}", get(model))
-        .route("/v1/chat/completions", post(chat))
-        .route("/v1/completions", post(completion))
-        .route("/v1/embeddings", post(embeddings))
-        .route("/v1/responses", post(respond))
-        .route("/v1/messages", post(messages))
-        .route("/v1/messages/count_tokens", post(count_tokens))
-        .route("/api/chat", post(ollama_chat))
-        .route("/api/generate", post(ollama_generate))
-        .route("/api/embed", post(ollama_embed))
-        .route("/api/embeddings", post(ollama_embeddings))
-        .route("/api/tags", get(ollama_tags))
-        .route("/api/ps", get(ollama_ps))
-        .route("/api/show", post(ollama_show))
-        .route("/api/pull", post(ollama_pull))
-        .route("/api/version", get(ollama_version))
-        .merge(batches::router().layer(DefaultBodyLimit::disable()))
-        .route("/", get(root))
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+    let routes = routes().into_iter();
+    let router = routes.fold(Router::new(), |router, route| router.route(route.path, route.handler));
+    router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         // A fault of ours in one request is no reason to end the node.
         .layer(CatchPanicLayer::custom(panicked))
+        // Bodies are bounded where they are read, and files are longer than what is held in memory.
+        .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), idempotency::once))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard::guard))
         .layer(middleware::from_fn(dialect::errors))
@@ -103,13 +148,24 @@ async fn metrics(State(shared): Gateway) -> Response {
     response
 }
 
+async fn openapi() -> Response {
+    let mut response = openapi::document().into_response();
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
 async fn list(State(shared): Gateway) -> Response {
     let list = models::list(shared.inference.models().await);
     shared.metrics.responded("models", StatusCode::OK);
     Json(list).into_response()
 }
 
-async fn model(State(shared): Gateway, Path(name): Path<String>) -> Response {
+async fn model(State(shared): Gateway, name: Result<Path<String>, PathRejection>) -> Response {
+    let Ok(Path(name)) = name else {
+        shared.metrics.responded("model", StatusCode::BAD_REQUEST);
+        return ApiError::invalid("the name of the model is not UTF-8", "model").into_response();
+    };
     let served = shared.inference.models().await;
     let id = ModelId::new(&name).ok();
     let response = match served.iter().find(|model| Some(&model.id) == id.as_ref()) {
@@ -167,11 +223,12 @@ async fn ollama_embeddings(State(shared): Gateway, request: Request) -> Response
 /// As far as the gateway can tell, which has no tokenizer: the estimate that its own auctions go by.
 async fn count_tokens(State(shared): Gateway, request: Request) -> Response {
     let counted = async {
-        let arrived = Arrived::now(&request);
+        let arrived = Arrived::now(&request, shared.settings.deadline);
         let (body, _share) = read_body(&shared, request).await?;
-        let translated = anthropic::read_to_count(&body)?;
-        let asked = check(&shared, translated.endpoint, &translated.body, &arrived)?;
-        Ok::<_, ApiError>(Json(serde_json::json!({ "input_tokens": asked.request.input_tokens })))
+        let asked = reading::read(&Words::Other(anthropic::read_to_count), &body, &arrived)?;
+        Ok::<_, ApiError>(Json(
+            serde_json::json!({ "input_tokens": asked.request.request.input_tokens }),
+        ))
     };
     let response = counted.await.into_response();
     shared.metrics.responded("count_tokens", response.status());
@@ -228,24 +285,18 @@ async fn named(shared: &Arc<Shared>, request: Request) -> Result<ServedModel, Ap
         .ok_or_else(|| ApiError::no_model(&name, &similar(&name, &served)))
 }
 
-/// In whose words a request is.
-pub(super) enum Words {
-    OpenAi(Endpoint),
-    Other(Reader),
-}
-
 /// A request whose answer has begun, and all that its way back needs.
 struct Begun {
     reply: Reply,
-    usage_asked: bool,
+    wanted: Wanted,
     watching: Watching,
     dialect: Option<Box<dyn Dialect>>,
 }
 
 async fn serve(shared: &Arc<Shared>, route: &'static str, words: Words, request: Request) -> Response {
-    let arrived = Arrived::now(&request);
+    let arrived = Arrived::now(&request, shared.settings.deadline);
     match read_body(shared, request).await {
-        Ok((body, share)) => respond_to(shared, route, words, body, arrived, Some(share)).await,
+        Ok((body, share)) => respond_to(shared, route, words, body, &arrived, Some(share)).await,
         Err(error) => {
             let response = error.into_response();
             shared.metrics.responded(route, response.status());
@@ -260,11 +311,11 @@ pub(super) async fn respond_to(
     route: &'static str,
     words: Words,
     body: Bytes,
-    arrived: Arrived,
+    arrived: &Arrived,
     share: Option<Share>,
 ) -> Response {
-    let response = match begin(shared, words, &body, &arrived, share).await {
-        Ok(begun) => answer::respond(begun.reply, begun.usage_asked, begun.watching, begun.dialect).await,
+    let response = match begin(shared, &words, body, arrived, share).await {
+        Ok(begun) => answer::respond(begun.reply, begun.wanted, begun.watching, begun.dialect).await,
         Err(error) => error.into_response(),
     };
     shared.metrics.responded(route, response.status());
@@ -282,65 +333,41 @@ pub(super) fn words_of(path: &str) -> Option<(&'static str, Words)> {
     })
 }
 
-/// When a request came, and from whom.
-pub(super) struct Arrived {
-    at: Instant,
-    caller: Option<Caller>,
-}
-
-impl Arrived {
-    /// From this node itself.
-    pub(super) fn from_here(caller: Option<Caller>) -> Self {
-        Self {
-            at: Instant::now(),
-            caller,
-        }
-    }
-
-    fn now(request: &Request) -> Self {
-        Self {
-            at: Instant::now(),
-            caller: request.extensions().get().copied(),
-        }
-    }
-}
-
 pub(super) async fn read_body(shared: &Shared, request: Request) -> Result<(Bytes, Share), ApiError> {
     let told = request
         .headers()
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse().ok());
-    shared.limits.read(request.into_body(), told).await
+    let visitor = request.extensions().get().cloned();
+    shared.limits.read(request.into_body(), told, visitor).await
 }
 
 /// Reads a request, checks it once, and has its answer begun.
 async fn begin(
     shared: &Arc<Shared>,
-    words: Words,
-    body: &Bytes,
+    words: &Words,
+    body: Bytes,
     arrived: &Arrived,
     share: Option<Share>,
 ) -> Result<Begun, ApiError> {
     let mut watching = Watching::begin(shared, arrived.at, share);
-    let checked = match words {
-        Words::OpenAi(endpoint) => check(shared, endpoint, body, arrived).map(|asked| (asked, None)),
-        Words::Other(read) => read(body).and_then(|translated| {
-            let asked = check(shared, translated.endpoint, &translated.body, arrived)?;
-            Ok((asked, Some(translated.dialect)))
-        }),
-    };
-    let (asked, dialect) = match checked {
-        Ok(checked) => checked,
+    let Asked { request, dialect } = match reading::read(words, &body, arrived) {
+        Ok(asked) => asked,
         Err(error) => {
             watching.failed();
             return Err(error);
         }
     };
-    let usage_asked = asked.request.usage_asked;
-    match shared.inference.infer(asked).await {
+    // What is held from here on is the body that goes to a provider.
+    drop(body);
+    let wanted = Wanted {
+        stream: request.request.stream,
+        usage: request.request.usage_asked,
+    };
+    match shared.inference.infer(request).await {
         Ok(reply) => Ok(Begun {
             reply,
-            usage_asked,
+            wanted,
             watching,
             dialect,
         }),
@@ -353,23 +380,4 @@ async fn begin(
             Err(ApiError::of(error, &served))
         }
     }
-}
-
-fn check(shared: &Shared, endpoint: Endpoint, body: &Bytes, arrived: &Arrived) -> Result<InferenceRequest, ApiError> {
-    let request = infernet_inference::Request::read(endpoint, body)?;
-    let preferences = Preferences::read(&Object::read(body).map_err(infernet_inference::RequestError::from)?)?;
-    let body = request::without(body, &FIELDS).map_err(infernet_inference::RequestError::from)?;
-    // What no provider may be sent is refused before one is looked for.
-    allow::check(endpoint, &body, Features(u32::MAX))?;
-    let Ok(model) = ModelId::new(&request.model) else {
-        return Err(ApiError::no_model(&request.model, &[]));
-    };
-    Ok(InferenceRequest {
-        model,
-        request,
-        body,
-        preferences,
-        caller: arrived.caller,
-        deadline: arrived.at + shared.settings.deadline,
-    })
 }

@@ -20,8 +20,10 @@ const BIASES_MAX: usize = 1024;
 const TOOLS_MAX: usize = 128;
 /// Most messages of one request: a long agent run has hundreds.
 const MESSAGES_MAX: usize = 4096;
-/// Longest short text, such as a name or an effort.
-const WORD_BYTES: usize = 256;
+/// Longest short text in characters, such as a name or an effort.
+const WORD_CHARS: usize = 256;
+/// Longest value of `metadata`: OpenAI's own bound.
+const METADATA_CHARS: usize = 512;
 /// Most pairs in `metadata`: OpenAI's own bound.
 const METADATA_MAX: usize = 16;
 
@@ -178,7 +180,7 @@ fn check_shape(name: &str, shape: Shape, value: &[u8], offered: Features) -> Res
         Shape::Metadata => {
             let good = json::members(value)
                 .map_while(Result::ok)
-                .all(|member| is_word(member.value) || member.value.len() <= 2 * WORD_BYTES);
+                .all(|member| is_text(member.value, METADATA_CHARS));
             let few = value.starts_with(b"{") && json::members(value).count() <= METADATA_MAX;
             holds(good && few, "at most 16 short strings by name")
         }
@@ -189,15 +191,17 @@ fn check_shape(name: &str, shape: Shape, value: &[u8], offered: Features) -> Res
         Shape::TemplateArguments => only(value, name, &["enable_thinking", "thinking"], |_, value| is_flag(value)),
         Shape::ResponseFormat => check_format(value, offered),
         Shape::ToolChoice => {
-            if is_word(value) {
-                return Ok(());
+            if value.starts_with(b"\"") {
+                let known = matches!(value, b"\"none\"" | b"\"auto\"" | b"\"required\"");
+                return holds(known, "none, auto, required or a function");
             }
             only(value, name, &["type", "function"], |field, value| match field {
-                "type" => is_word(value),
+                "type" => value == b"\"function\"",
                 _ => {
                     names_in(value, &["name"]) && Object::read(value).is_ok_and(|f| f.get("name").is_some_and(is_word))
                 }
-            })
+            })?;
+            has(value, name, &["type", "function"])
         }
         Shape::Tools => check_tools(value),
         Shape::Messages => check_messages(value, offered),
@@ -218,7 +222,12 @@ fn whole(value: &[u8]) -> Option<u64> {
 }
 
 fn is_word(value: &[u8]) -> bool {
-    value.starts_with(b"\"") && value.len() <= WORD_BYTES + 2
+    is_text(value, WORD_CHARS)
+}
+
+/// Whether `value` is a string of at most so many characters, each of which takes up to twelve bytes.
+fn is_text(value: &[u8], chars: usize) -> bool {
+    value.len() <= 12 * chars + 2 && json::string(value).is_some_and(|text| text.chars().count() <= chars)
 }
 
 /// Whether `value` is an object with no other names than `names`.
@@ -246,6 +255,35 @@ fn only(value: &[u8], path: &str, fields: &[&str], good: impl Fn(&str, &[u8]) ->
         }
     }
     Ok(())
+}
+
+/// Whether the object `value` has these members.
+fn has(value: &[u8], path: &str, names: &[&str]) -> Result<(), RequestError> {
+    let object = Object::read(value)?;
+    match names.iter().find(|name| object.get(name).is_none()) {
+        None => Ok(()),
+        Some(name) => Err(RequestError::invalid(format!("{path}.{name}"), "given")),
+    }
+}
+
+/// Whether `value` describes a function that a model may call.
+fn is_function(value: &[u8]) -> bool {
+    Object::read(value).is_ok_and(|function| {
+        let good = |name: &str, good: fn(&[u8]) -> bool| function.get(name).is_none_or(good);
+        names_in(value, &["name", "description", "parameters", "strict"])
+            && function.get("name").is_some_and(is_word)
+            && good("description", |value| value.starts_with(b"\""))
+            && good("parameters", |value| value.starts_with(b"{"))
+            && good("strict", is_flag)
+    })
+}
+
+/// Whether `value` is a call that a model made: a name and arguments, as texts.
+fn is_call(value: &[u8]) -> bool {
+    Object::read(value).is_ok_and(|function| {
+        let is_text = |name| function.get(name).is_some_and(|value| value.starts_with(b"\""));
+        names_in(value, &["name", "arguments"]) && is_text("name") && is_text("arguments")
+    })
 }
 
 fn check_format(value: &[u8], offered: Features) -> Result<(), RequestError> {
@@ -276,12 +314,10 @@ fn check_tools(value: &[u8]) -> Result<(), RequestError> {
             &["type", "function"],
             |field, value| match field {
                 "type" => value == b"\"function\"",
-                _ => {
-                    names_in(value, &["name", "description", "parameters", "strict"])
-                        && Object::read(value).is_ok_and(|function| function.get("name").is_some_and(is_word))
-                }
+                _ => is_function(value),
             },
         )?;
+        has(tool, &format!("tools[{index}]"), &["type", "function"])?;
     }
     Ok(())
 }
@@ -337,9 +373,10 @@ fn check_messages(value: &[u8], offered: Features) -> Result<(), RequestError> {
                     "id" => is_word(value),
                     "type" => value == b"\"function\"",
                     "index" => whole(value).is_some(),
-                    _ => names_in(value, &["name", "arguments"]),
+                    _ => is_call(value),
                 },
             )?;
+            has(call, &format!("{path}.tool_calls[{place}]"), &["function"])?;
         }
         for (place, part) in json::elements(message.get("content").unwrap_or(b"[]")).enumerate() {
             check_part(part, &format!("{path}.content[{place}]"), offered)?;
@@ -349,16 +386,22 @@ fn check_messages(value: &[u8], offered: Features) -> Result<(), RequestError> {
 }
 
 fn check_part(part: &[u8], path: &str, offered: Features) -> Result<(), RequestError> {
-    only(
-        part,
-        path,
-        &["type", "text", "image_url", "refusal"],
-        |field, value| match field {
-            "type" => is_word(value),
-            "image_url" => names_in(value, &["url", "detail"]),
-            _ => value.starts_with(b"\""),
-        },
-    )?;
+    let kind = Object::read(part).ok().and_then(|part| part.get("type"));
+    let holds = match kind {
+        Some(b"\"text\"") => "text",
+        Some(b"\"image_url\"") => "image_url",
+        Some(b"\"refusal\"") => "refusal",
+        _ => {
+            let expected = "text, image_url or refusal";
+            return Err(RequestError::invalid(format!("{path}.type"), expected));
+        }
+    };
+    only(part, path, &["type", holds], |field, value| match field {
+        "type" => true,
+        "image_url" => names_in(value, &["url", "detail"]),
+        _ => value.starts_with(b"\""),
+    })?;
+    has(part, path, &[holds])?;
     let part = Object::read(part)?;
     let Some(image) = part.get("image_url") else {
         return Ok(());

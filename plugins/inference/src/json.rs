@@ -12,6 +12,14 @@ use serde_json::value::RawValue;
 
 /// Deepest nesting that is read: tool schemas of real programs stay below 20.
 pub const DEPTH_MAX: usize = 64;
+/// Most members of an object that is looked into: requests have a few dozen, and each member costs far more memory than
+/// the five bytes that it may be.
+pub const MEMBERS_MAX: usize = 4096;
+/// What serde's tree takes for one value of a list, with the room that a growing list keeps.
+const ELEMENT_BYTES: u64 = 64;
+/// What it takes for one member of an object, and for an object however small.
+const MEMBER_BYTES: u64 = 112;
+const OBJECT_BYTES: u64 = 640;
 
 /// A text that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,12 +27,18 @@ pub enum Malformed {
     /// Not JSON.
     #[error("the body is not valid JSON (at byte {0})")]
     Syntax(usize),
+    /// A text with half of a character, which some readers refuse and others fail at.
+    #[error("the body has half of a surrogate pair (at byte {0})")]
+    Surrogate(usize),
     /// Nested too deep.
     #[error("the body is nested deeper than {DEPTH_MAX} levels")]
     Depth,
     /// Not an object.
     #[error("the body is not a JSON object")]
     NotObject,
+    /// An object has more members than are looked into.
+    #[error("an object has more than {MEMBERS_MAX} members")]
+    Members,
     /// A member stands twice, and readers differ about which one counts.
     #[error("`{0}` is given twice")]
     Duplicate(String),
@@ -38,6 +52,9 @@ pub fn validate(text: &[u8]) -> Result<(), Malformed> {
         match byte {
             b'"' => match skip_string(text, at) {
                 Some(end) => {
+                    if let Some(half) = half_character(&text[at..end]) {
+                        return Err(Malformed::Surrogate(at + half));
+                    }
                     at = end;
                     continue;
                 }
@@ -55,6 +72,49 @@ pub fn validate(text: &[u8]) -> Result<(), Malformed> {
     serde_json::from_slice::<&RawValue>(text)
         .map(|_| ())
         .map_err(|error| Malformed::Syntax(byte_of(text, &error)))
+}
+
+/// Where a string has an escaped surrogate without its other half.
+fn half_character(string: &[u8]) -> Option<usize> {
+    let unit = |at: usize| {
+        let digits = string.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut at = 0;
+    while let Some(escape) = memchr(b'\\', string.get(at..)?) {
+        at += escape;
+        at += match unit(at) {
+            Some(0xd800..=0xdbff) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => 12,
+            Some(0xd800..=0xdfff) => return Some(at),
+            _ => 2,
+        };
+    }
+    None
+}
+
+/// About how many bytes a tree of `text` takes, at most: twenty times its length for lists of numbers, a hundred times
+/// for lists of objects. What was not validated is counted all the same.
+#[must_use]
+pub fn tree_bytes(text: &[u8]) -> u64 {
+    let mut bytes = text.len() as u64;
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        bytes += match byte {
+            b'"' => match skip_string(text, at) {
+                Some(end) => {
+                    at = end;
+                    continue;
+                }
+                None => return bytes,
+            },
+            b'[' | b',' => ELEMENT_BYTES,
+            b':' => MEMBER_BYTES,
+            b'{' => OBJECT_BYTES,
+            _ => 0,
+        };
+        at += 1;
+    }
+    bytes
 }
 
 /// Where serde found the error, as an offset: its line and column, read back.
@@ -364,9 +424,12 @@ pub struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Finds the members of the object that `text` is, and refuses one that stands twice.
+    /// Finds the members of the object that `text` is, and refuses one that stands twice, and too many.
     pub fn read(text: &'a [u8]) -> Result<Self, Malformed> {
-        let members = members(text).collect::<Result<Vec<_>, _>>()?;
+        let members = members(text).take(MEMBERS_MAX + 1).collect::<Result<Vec<_>, _>>()?;
+        if members.len() > MEMBERS_MAX {
+            return Err(Malformed::Members);
+        }
         let mut names: Vec<_> = members.iter().map(Member::name).collect();
         names.sort_unstable();
         match names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -493,6 +556,51 @@ mod tests {
         assert_eq!(Object::read(text).unwrap_err(), Malformed::Duplicate("model".into()));
         assert!(validate(text).is_ok());
         assert_eq!(Object::read(b"[1]").unwrap_err(), Malformed::NotObject);
+    }
+
+    #[test]
+    fn characters_are_whole() {
+        for good in [r#""\ud83e\udd8a""#, r#""\\ud800""#, r#""\u0041\n\\""#, "\"\u{1f98a}\""] {
+            assert_eq!(validate(good.as_bytes()), Ok(()), "{good}");
+        }
+        for bad in [
+            r#""\ud800""#,
+            r#""\udd8a\ud83e""#,
+            r#""\uD83Ex\udd8a""#,
+            r#"{"\udfff":1}"#,
+        ] {
+            assert!(
+                matches!(validate(bad.as_bytes()), Err(Malformed::Surrogate(_))),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn members_are_bounded() {
+        let object = |count: usize| {
+            let members: Vec<_> = (0..count).map(|n| format!("\"{n}\":0")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        assert_eq!(
+            Object::read(object(MEMBERS_MAX).as_bytes()).unwrap().members().len(),
+            MEMBERS_MAX
+        );
+        assert_eq!(
+            Object::read(object(MEMBERS_MAX + 1).as_bytes()).unwrap_err(),
+            Malformed::Members
+        );
+        let bomb = format!("{{{}\"\":0}}", "\"\":0,".repeat(1_000_000));
+        assert_eq!(Object::read(bomb.as_bytes()).unwrap_err(), Malformed::Members);
+    }
+
+    #[test]
+    fn trees_weigh_what_is_in_them() {
+        assert_eq!(tree_bytes(b"\"[{,:\""), 6);
+        assert_eq!(tree_bytes(b"[1,2]"), 5 + 2 * ELEMENT_BYTES);
+        assert_eq!(tree_bytes(b"{\"a\":{}}"), 8 + 2 * OBJECT_BYTES + MEMBER_BYTES);
+        assert!(tree_bytes("[{}],".repeat(1000).as_bytes()) > 600_000);
+        assert_eq!(tree_bytes(b"{\"a"), 3 + OBJECT_BYTES, "no end is no trouble");
     }
 
     #[test]

@@ -146,12 +146,13 @@ impl Request {
 
     fn read_chat(&mut self, object: &Object<'_>) -> Result<(), RequestError> {
         self.needs = Features::CHAT;
-        self.max_output = match integer(object, "max_completion_tokens")? {
-            Some(most) => Some(most),
-            None => integer(object, "max_tokens")?,
-        };
-        if self.max_output == Some(0) {
-            return Err(RequestError::invalid("max_tokens", "at least 1"));
+        // Which of them counts is the engine's choice.
+        for name in ["max_completion_tokens", "max_tokens"] {
+            let most = integer(object, name)?;
+            if most == Some(0) {
+                return Err(RequestError::invalid(name, "at least 1"));
+            }
+            self.max_output = self.max_output.max(most);
         }
         let messages = object.get("messages").ok_or(RequestError::Missing("messages"))?;
         if !messages.starts_with(b"[") {
@@ -389,6 +390,18 @@ mod tests {
             chat(r#","max_tokens":7,"max_completion_tokens":9"#).unwrap().max_output,
             Some(9)
         );
+        assert_eq!(
+            chat(r#","max_tokens":11,"max_completion_tokens":9"#)
+                .unwrap()
+                .max_output,
+            Some(11)
+        );
+        for both in ["\"7\"", "0", "-1", "[]"] {
+            assert!(
+                chat(&format!(r#","max_tokens":{both},"max_completion_tokens":9"#)).is_err(),
+                "{both}"
+            );
+        }
         assert_eq!(
             chat(r#","max_tokens":null,"stream":null,"n":null"#).unwrap().max_output,
             None

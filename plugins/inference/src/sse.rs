@@ -104,6 +104,12 @@ impl Splitter {
         Ok(None)
     }
 
+    /// Whether nothing is held at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.carry.is_empty() && self.ready.is_empty()
+    }
+
     /// Whether an unfinished event is left.
     #[must_use]
     pub fn is_inside_event(&self) -> bool {

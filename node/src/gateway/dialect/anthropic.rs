@@ -5,7 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, Fields, Translated, chat, content, delta, event, image, member, reasoning, text_part, tokens};
+use super::{
+    Dialect, Fields, Translated, arguments, chat, content, delta, event, image, member, reasoning, text_part, tokens,
+};
 use crate::gateway::errors::ApiError;
 
 /// Reads a request.
@@ -13,7 +15,7 @@ pub(in crate::gateway) fn read(body: &[u8]) -> Result<Translated, ApiError> {
     let mut fields = Fields::read(body)?;
     let mut request = Map::new();
     let stream = fields.flag("stream")?.unwrap_or(false);
-    if !fields.0.contains_key("max_tokens") {
+    if fields.0.get("max_tokens").is_none_or(Value::is_null) {
         return Err(ApiError::invalid("`max_tokens` is required", "max_tokens"));
     }
     let messages = conversation(&mut fields)?;
@@ -25,10 +27,13 @@ pub(in crate::gateway) fn read(body: &[u8]) -> Result<Translated, ApiError> {
             ("temperature", "temperature"),
             ("top_p", "top_p"),
             ("top_k", "top_k"),
-            ("stop_sequences", "stop"),
         ],
         &mut request,
     );
+    let stops = fields.list("stop_sequences")?.unwrap_or_default();
+    if !stops.is_empty() {
+        request.insert("stop".to_owned(), stops.clone().into());
+    }
     if let Some(tools) = fields.list("tools")? {
         let tools: Result<Vec<_>, _> = tools.into_iter().map(tool).collect();
         request.insert("tools".to_owned(), tools?.into());
@@ -49,18 +54,14 @@ pub(in crate::gateway) fn read(body: &[u8]) -> Result<Translated, ApiError> {
     fields.ignore(&["metadata", "service_tier"]);
     fields.pass_own(&mut request);
     fields.end()?;
-    let stops = request
-        .get("stop")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
     Ok(chat(request, stream, Box::new(Messages::new(stops))))
 }
 
 /// Reads a request whose tokens are to be counted; it is one that lacks what only an answer needs.
 pub(in crate::gateway) fn read_to_count(body: &[u8]) -> Result<Translated, ApiError> {
     let mut fields = Fields::read(body)?;
-    fields.0.entry("max_tokens").or_insert(Value::from(1));
+    let most = fields.take("max_tokens").unwrap_or(Value::from(1));
+    fields.0.insert("max_tokens".to_owned(), most);
     read(Value::Object(fields.0).to_string().as_bytes())
 }
 
@@ -114,6 +115,9 @@ fn user(parts: Vec<Value>, out: &mut Vec<Value>) -> Result<(), ApiError> {
     let mut own = Vec::new();
     for block in parts {
         match block["type"].as_str() {
+            Some("tool_result") if !block["tool_use_id"].is_string() => {
+                return Err(ApiError::invalid("a tool_result block has a `tool_use_id`", "messages"));
+            }
             Some("tool_result") => {
                 let result = match &block["content"] {
                     Value::Null => String::new(),
@@ -155,6 +159,12 @@ fn assistant(parts: Vec<Value>) -> Result<Value, ApiError> {
     let (mut text, mut calls) = (String::new(), Vec::new());
     for block in parts {
         match block["type"].as_str() {
+            Some("tool_use") if !block["id"].is_string() || !block["input"].is_object() => {
+                return Err(ApiError::invalid(
+                    "a tool_use block has an `id` and an `input`",
+                    "messages",
+                ));
+            }
             Some("tool_use") => calls.push(json!({
                 "id": block["id"], "type": "function",
                 "function": { "name": block["name"], "arguments": block["input"].to_string() },
@@ -175,16 +185,15 @@ fn assistant(parts: Vec<Value>) -> Result<Value, ApiError> {
 }
 
 fn tool(mut tool: Value) -> Result<Value, ApiError> {
-    match tool["type"].as_str() {
-        None | Some("custom") => {}
-        Some(kind) => {
-            let message = format!("tools of the type `{kind}` run at Anthropic and nowhere else");
-            return Err(ApiError::invalid(message, "tools"));
-        }
+    let kind = member(&mut tool, "type");
+    if !kind.is_null() && kind != "custom" {
+        let message = format!("tools of the type {kind} run at Anthropic and nowhere else");
+        return Err(ApiError::invalid(message, "tools"));
     }
     let mut function = json!({ "name": member(&mut tool, "name"), "parameters": member(&mut tool, "input_schema") });
-    if tool["description"].is_string() {
-        function["description"] = member(&mut tool, "description");
+    let description = member(&mut tool, "description");
+    if !description.is_null() {
+        function["description"] = description;
     }
     Ok(json!({ "type": "function", "function": function }))
 }
@@ -203,7 +212,7 @@ fn tool_choice(choice: &Value) -> Result<Value, ApiError> {
 }
 
 /// An error in Anthropic's words.
-pub(super) fn error(error: &ApiError) -> Value {
+pub(in crate::gateway) fn error(error: &ApiError) -> Value {
     let kind = match error.status().as_u16() {
         400 | 405 | 422 => "invalid_request_error",
         401 => "authentication_error",
@@ -369,9 +378,7 @@ impl Dialect for Messages {
             blocks.push(text_part(text.to_owned()));
         }
         for call in message["tool_calls"].as_array().into_iter().flatten() {
-            let arguments = call["function"]["arguments"].as_str().unwrap_or("{}");
-            // A model may call a tool with what is no JSON; the words are handed on all the same.
-            let input = serde_json::from_str(arguments).unwrap_or_else(|_| json!({ "arguments": arguments }));
+            let input = arguments(call["function"]["arguments"].as_str().unwrap_or("{}"));
             blocks.push(json!({
                 "type": "tool_use", "id": call["id"], "name": call["function"]["name"], "input": input,
             }));

@@ -9,7 +9,9 @@ use infernet_inference::Endpoint;
 use infernet_protocol::capability::Features;
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, Fields, Translated, chat, content, delta, image, member, reasoning, text_part, tokens};
+use super::{
+    Dialect, Fields, Translated, arguments, chat, content, delta, image, member, reasoning, text_part, tokens,
+};
 use crate::clock;
 use crate::gateway::errors::ApiError;
 use crate::gateway::inference::ServedModel;
@@ -180,6 +182,19 @@ fn conversation(messages: Vec<Value>) -> Result<Vec<Value>, ApiError> {
             Value::String(text) => text.clone(),
             _ => return Err(ApiError::invalid("`content` is a string", "messages")),
         };
+        let is_call = |call: &Value| {
+            let function = &call["function"];
+            function["name"].is_string() && (function["arguments"].is_object() || function["arguments"].is_string())
+        };
+        if !list(&message, "tool_calls")?.iter().all(is_call) {
+            return Err(ApiError::invalid(
+                "each of `tool_calls` has a `function` with `name` and `arguments`",
+                "messages",
+            ));
+        }
+        if !list(&message, "images")?.iter().all(Value::is_string) {
+            return Err(ApiError::invalid("`images` are base64 strings", "images"));
+        }
         match message["role"].as_str() {
             Some("tool") => {
                 out.push(json!({ "role": "tool", "tool_call_id": call_id(answered), "content": text }));
@@ -187,10 +202,8 @@ fn conversation(messages: Vec<Value>) -> Result<Vec<Value>, ApiError> {
             }
             Some("assistant") => {
                 let mut said = json!({ "role": "assistant", "content": text });
-                let made: Vec<_> = message["tool_calls"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
+                let made: Vec<_> = list(&message, "tool_calls")?
+                    .iter()
                     .map(|call| {
                         let function = &call["function"];
                         let arguments = match &function["arguments"] {
@@ -208,8 +221,7 @@ fn conversation(messages: Vec<Value>) -> Result<Vec<Value>, ApiError> {
                 out.push(said);
             }
             Some("user") => {
-                let images = message["images"].as_array().cloned().unwrap_or_default();
-                out.push(json!({ "role": "user", "content": user(text, &images)? }));
+                out.push(json!({ "role": "user", "content": user(text, list(&message, "images")?)? }));
             }
             Some(role @ ("system" | "developer")) => out.push(json!({ "role": role, "content": text })),
             _ => {
@@ -221,6 +233,15 @@ fn conversation(messages: Vec<Value>) -> Result<Vec<Value>, ApiError> {
         }
     }
     Ok(out)
+}
+
+/// A list of a message, which may lack it.
+fn list<'a>(message: &'a Value, name: &str) -> Result<&'a [Value], ApiError> {
+    match &message[name] {
+        Value::Null => Ok(&[]),
+        Value::Array(list) => Ok(list),
+        _ => Err(ApiError::invalid(format!("`{name}` is a list"), "messages")),
+    }
 }
 
 fn call_id(number: usize) -> String {
@@ -249,7 +270,7 @@ fn image_type(base64: &str) -> &'static str {
 }
 
 /// An error in Ollama's words.
-pub(super) fn error(error: &ApiError) -> Value {
+pub(in crate::gateway) fn error(error: &ApiError) -> Value {
     json!({ "error": error.message() })
 }
 
@@ -357,9 +378,8 @@ impl Lines {
     }
 }
 
-fn function(name: &str, arguments: &str) -> Value {
-    let arguments = serde_json::from_str(arguments).unwrap_or_else(|_| json!({ "arguments": arguments }));
-    json!({ "function": { "name": name, "arguments": arguments } })
+fn function(name: &str, text: &str) -> Value {
+    json!({ "function": { "name": name, "arguments": arguments(text) } })
 }
 
 impl Dialect for Lines {

@@ -52,13 +52,12 @@ pub(in crate::gateway) fn read(body: &[u8]) -> Result<Translated, ApiError> {
     read_tools(&mut fields, &mut request, &mut echo)?;
     if let Some(text) = fields.take("text") {
         echo.insert("text".to_owned(), text.clone());
-        read_format(text, &mut request)?;
+        read_format(record(text, "text")?, &mut request)?;
     }
-    if let Some(mut wanted) = fields.take("reasoning") {
+    if let Some(wanted) = fields.take("reasoning") {
         echo.insert("reasoning".to_owned(), wanted.clone());
-        if wanted["effort"].is_string() {
-            request.insert("reasoning_effort".to_owned(), member(&mut wanted, "effort"));
-        }
+        let mut wanted = record(wanted, "reasoning")?;
+        hand_on(&mut wanted, "effort", "reasoning_effort", &mut request);
     }
     fields.pass(
         &[
@@ -105,7 +104,12 @@ fn read_input(input: Value, messages: &mut Vec<Value>) -> Result<(), ApiError> {
         _ => return Err(ApiError::invalid("`input` is a string or a list of items", "input")),
     };
     for mut item in items {
-        match item["type"].as_str() {
+        let kind = item["type"].as_str();
+        if matches!(kind, Some("function_call" | "function_call_output")) && !item["call_id"].is_string() {
+            return Err(ApiError::invalid("a call and its output have a `call_id`", "input"));
+        }
+        match kind {
+            None if !item["type"].is_null() => return Err(ApiError::invalid("an item's `type` is a string", "input")),
             None | Some("message") => {
                 let role = match item["role"].as_str() {
                     Some(role @ ("user" | "assistant" | "system" | "developer")) => role.to_owned(),
@@ -121,10 +125,7 @@ fn read_input(input: Value, messages: &mut Vec<Value>) -> Result<(), ApiError> {
             }
             Some("function_call") => call(&item, messages),
             Some("function_call_output") => {
-                let output = match said(member(&mut item, "output"))? {
-                    Value::String(text) => text,
-                    other => other.to_string(),
-                };
+                let output = output(&member(&mut item, "output"))?;
                 messages.push(json!({ "role": "tool", "tool_call_id": item["call_id"], "content": output }));
             }
             // What was thought in earlier turns is not shown to a model again.
@@ -156,17 +157,34 @@ fn call(item: &Value, messages: &mut Vec<Value>) {
     messages.push(json!({ "role": "assistant", "content": null, "tool_calls": [call] }));
 }
 
+/// What a tool gave: a text, or several.
+fn output(parts: &Value) -> Result<String, ApiError> {
+    let text = |part: &Value| match (part["type"].as_str(), part["text"].as_str()) {
+        (Some("input_text" | "output_text" | "text"), Some(text)) => Some(text.to_owned()),
+        _ => None,
+    };
+    let texts = match parts {
+        Value::String(text) => Some(vec![text.clone()]),
+        Value::Array(parts) => parts.iter().map(text).collect(),
+        _ => None,
+    };
+    let texts = texts.ok_or_else(|| ApiError::invalid("the output of a call is text", "input"))?;
+    Ok(texts.join("\n"))
+}
+
 fn said(parts: Value) -> Result<Value, ApiError> {
     let parts = match parts {
         Value::String(text) => return Ok(text.into()),
         Value::Array(parts) => parts,
         _ => return Err(ApiError::invalid("content is a string or a list of parts", "input")),
     };
+    let text = |part: &Value, name: &str| match part[name].as_str() {
+        Some(text) => Ok(text_part(text.to_owned())),
+        None => Err(ApiError::invalid(format!("a part lacks its `{name}`"), "input")),
+    };
     let part = |mut part: Value| match part["type"].as_str() {
-        Some("input_text" | "output_text" | "text") => {
-            Ok(text_part(part["text"].as_str().unwrap_or_default().to_owned()))
-        }
-        Some("refusal") => Ok(text_part(part["refusal"].as_str().unwrap_or_default().to_owned())),
+        Some("input_text" | "output_text" | "text") => text(&part, "text"),
+        Some("refusal") => text(&part, "refusal"),
         Some("input_image") if part["image_url"].is_string() => {
             Ok(json!({ "type": "image_url", "image_url": { "url": member(&mut part, "image_url") } }))
         }
@@ -220,13 +238,32 @@ fn read_tools(
     Ok(())
 }
 
-fn read_format(mut text: Value, request: &mut Map<String, Value>) -> Result<(), ApiError> {
-    if text["verbosity"].is_string() {
-        request.insert("verbosity".to_owned(), member(&mut text, "verbosity"));
+/// A value that has to be an object.
+fn record(value: Value, name: &str) -> Result<Value, ApiError> {
+    match value {
+        Value::Object(_) => Ok(value),
+        _ => Err(ApiError::invalid(format!("`{name}` is an object"), name)),
     }
-    let mut format = member(&mut text, "format");
-    let format = match format["type"].as_str() {
-        None | Some("text") => return Ok(()),
+}
+
+/// Hands on what is there, be it what it may: it is checked under its new name.
+fn hand_on(from: &mut Value, theirs: &str, ours: &str, to: &mut Map<String, Value>) {
+    let value = member(from, theirs);
+    if !value.is_null() {
+        to.insert(ours.to_owned(), value);
+    }
+}
+
+fn read_format(mut text: Value, request: &mut Map<String, Value>) -> Result<(), ApiError> {
+    hand_on(&mut text, "verbosity", "verbosity", request);
+    let mut format = match member(&mut text, "format") {
+        Value::Null => return Ok(()),
+        format => record(format, "text.format")?,
+    };
+    let kind = member(&mut format, "type");
+    let format = match kind.as_str() {
+        Some("text") => return Ok(()),
+        None if kind.is_null() => return Ok(()),
         Some("json_object") => json!({ "type": "json_object" }),
         Some("json_schema") => {
             let mut schema = Map::new();
@@ -237,7 +274,7 @@ fn read_format(mut text: Value, request: &mut Map<String, Value>) -> Result<(), 
             }
             json!({ "type": "json_schema", "json_schema": schema })
         }
-        Some(_) => {
+        _ => {
             return Err(ApiError::invalid(
                 "`text.format` is text, json_object or json_schema",
                 "text",
@@ -267,7 +304,9 @@ enum Item {
 
 /// An answer as a response object with items.
 struct Answer {
-    echo: Map<String, Value>,
+    /// What the response repeats of the request, as JSON text: as a tree it may be a hundred times as large, for as long
+    /// as the answer comes.
+    echo: String,
     begun: bool,
     /// Items that are complete.
     output: Vec<Value>,
@@ -283,7 +322,7 @@ struct Answer {
 impl Answer {
     fn new(echo: Map<String, Value>) -> Self {
         Self {
-            echo,
+            echo: Value::Object(echo).to_string(),
             begun: false,
             output: Vec::new(),
             open: None,
@@ -323,8 +362,11 @@ impl Answer {
             "text": { "format": { "type": "text" } }, "tool_choice": "auto", "tools": [], "top_p": null,
             "truncation": "disabled", "usage": null, "user": null, "metadata": {},
         });
-        for (name, value) in &self.echo {
-            response[name] = value.clone();
+        if let (Some(response), Ok(echo)) = (
+            response.as_object_mut(),
+            serde_json::from_str::<Map<String, Value>>(&self.echo),
+        ) {
+            response.extend(echo);
         }
         if status == "incomplete" {
             response["incomplete_details"] = json!({ "reason": "max_output_tokens" });
