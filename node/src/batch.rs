@@ -81,6 +81,9 @@ pub enum BatchError {
         /// What is wrong.
         message: String,
     },
+    /// A batch reads it.
+    #[error("the file `{0}` is the input of a batch that is not over; cancel that first")]
+    InUse(String),
     /// It is over.
     #[error("the batch is over already")]
     Over,
@@ -245,6 +248,15 @@ impl Batches {
         folder.keep(&batch)?;
         self.start(&batch.id);
         Ok(batch)
+    }
+
+    /// Takes a file away, unless a batch still reads it.
+    pub fn remove_file(&self, id: &str) -> Result<(), BatchError> {
+        let reads = |batch: &Batch| !batch.status.is_final() && batch.input_file_id == id;
+        if self.list()?.iter().any(reads) {
+            return Err(BatchError::InUse(id.to_owned()));
+        }
+        self.files.remove(id)
     }
 
     /// What a batch is now.

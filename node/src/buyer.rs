@@ -361,7 +361,10 @@ async fn buy(
         }) = also
         {
             node.market.disappointed(node, using.lease.worker, &failure);
-            give_up(node, &using.lease, &failure, tried);
+            // Who was slower or is full has done nothing wrong.
+            if !matches!(failure, Failure::Beaten | Failure::Busy | Failure::Ended) {
+                give_up(node, &using.lease, &failure, tried);
+            }
         }
         tried.told = ran.told;
         let failure = match ran.outcome {

@@ -44,6 +44,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 
 use crate::batch::BatchError;
@@ -124,6 +125,8 @@ struct Shared {
     shelves: Option<Shelves>,
     limits: Limits,
     answers: Answers,
+    /// Places for requests of batches, so that they leave room for those that somebody waits for.
+    batched: Semaphore,
     metrics: Metrics,
 }
 
@@ -164,6 +167,7 @@ impl Gateway {
             keys,
             shelves,
             answers: Answers::default(),
+            batched: Semaphore::new(limits::BATCHED_MAX),
             metrics: Metrics::default(),
         };
         Ok(Self {

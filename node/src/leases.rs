@@ -415,8 +415,9 @@ impl Leases {
             let buyer = node.clone();
             let renewing = async move {
                 // What is not renewed is bought when the next request needs it.
-                if let Ok(using) = buyer.leases.buy_anew(&buyer, origin.purchase).await {
-                    debug!(lease = %lease.id, by = %using.lease.id, "lease renewed");
+                match buyer.leases.buy_anew(&buyer, origin.purchase).await {
+                    Ok(using) => debug!(lease = %lease.id, by = %using.lease.id, "lease renewed"),
+                    Err(_) => lease.renewed.store(false, Ordering::Relaxed),
                 }
             };
             drop(node.tasks.spawn_until_cancelled("renew a lease", renewing));
@@ -494,7 +495,14 @@ impl Leases {
 
     /// Sets aside what a request can cost and notes it with the most that it may be billed for, before it is sent.
     pub(crate) fn note(&self, using: &mut Using, bounds: Bounds, purchase: &Purchase) -> Result<(), NoteError> {
-        let worst = using.lease.worst(bounds, purchase.choices);
+        // A restart must not take what nobody could be billed for as the worst.
+        let bounds = using.lease.within_what_is_given(bounds, purchase.choices);
+        let worst = using
+            .lease
+            .papers
+            .bid
+            .price
+            .cost(bounds.input_tokens, bounds.output_tokens);
         self.spending
             .set_aside(using.request, purchase.caller.as_ref(), worst, clock::wall())?;
         if let (Some(caller), true) = (&purchase.caller, worst > MicroUsd(0)) {

@@ -87,9 +87,10 @@ impl Router {
         if let Some(reply) = self.locally(&request).await {
             return reply;
         }
-        let may_leave = !request.preferences.fallbacks_refused && !request.preferences.data_collection_refused;
-        let again = (may_leave && !self.outside.is_empty()).then(|| request.clone());
+        let again = (may_leave(&request) && !self.outside.is_empty()).then(|| request.clone());
         match (self.network.infer(request).await, again) {
+            // A service outside costs its owner's money, which no budget here counts.
+            (Err(error @ InferError::OverBudget { .. }), _) => Err(error),
             (Err(error), Some(request)) if error.is_anothers_chance() => self.outside_of(request, error).await,
             (answered, _) => answered,
         }
@@ -159,6 +160,19 @@ impl Router {
         }
         served
     }
+}
+
+/// Whether a request may go to a service outside: it asks for nothing that only the network keeps, and it is the node's
+/// own user who asks, and not the holder of a key.
+fn may_leave(request: &InferenceRequest) -> bool {
+    let preferences = &request.preferences;
+    request.caller.is_none()
+        && !preferences.fallbacks_refused
+        && !preferences.data_collection_refused
+        && preferences.only.is_empty()
+        && preferences.ignore.is_empty()
+        && preferences.quantisations.is_empty()
+        && preferences.max_price.is_none()
 }
 
 /// The same request for another model.

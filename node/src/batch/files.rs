@@ -59,6 +59,8 @@ pub struct Draft {
     id: String,
     file: File,
     bytes: u64,
+    /// The most that it may have; what this node makes itself is as long as it is.
+    limit: Option<u64>,
     kept: bool,
 }
 
@@ -90,7 +92,9 @@ impl Files {
         if self.list()?.len() >= FILES_MAX {
             return Err(BatchError::TooManyFiles(FILES_MAX));
         }
-        self.draft_as(fresh("file-"))
+        let mut draft = self.draft_as(fresh("file-"))?;
+        draft.limit = Some(FILE_BYTES);
+        Ok(draft)
     }
 
     /// Begins a file of this node's own making, anew where it was begun before.
@@ -105,6 +109,7 @@ impl Files {
             id,
             file,
             bytes: 0,
+            limit: None,
             kept: false,
         })
     }
@@ -146,6 +151,13 @@ impl Files {
 
     /// Takes away what is too old, and what was never finished.
     pub(super) fn expire(&self) -> Result<(), BatchError> {
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            // Of a process that was killed: nobody else writes here while the home is locked.
+            if path.extension().is_some_and(|extension| extension == "part") {
+                fs::remove_file(path)?;
+            }
+        }
         let now = clock::wall().0 / 1_000;
         for stored in self.list()? {
             if now.saturating_sub(stored.created_at) > KEPT {
@@ -160,7 +172,7 @@ impl Draft {
     /// Adds bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), BatchError> {
         self.bytes += bytes.len() as u64;
-        if self.bytes > FILE_BYTES {
+        if self.limit.is_some_and(|limit| self.bytes > limit) {
             return Err(BatchError::TooLarge);
         }
         self.file.write_all(bytes)?;

@@ -112,8 +112,16 @@ impl Watched {
         let mut places: Vec<Place> = Vec::new();
         for candidate in sources.candidates {
             // vLLM and MAX share a port: one look tells which it is.
-            if places.iter().all(|place| place.candidate.address != candidate.address) {
-                places.push(Place::new(candidate));
+            match places
+                .iter_mut()
+                .find(|place| place.candidate.address == candidate.address)
+            {
+                Some(place) => {
+                    let known = &mut place.candidate;
+                    known.api_key = known.api_key.take().or(candidate.api_key);
+                    known.named |= candidate.named;
+                }
+                None => places.push(Place::new(candidate)),
             }
         }
         Self {

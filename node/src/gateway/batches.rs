@@ -8,7 +8,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Multipart, Path, Query, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -26,6 +26,8 @@ use crate::spending::Caller;
 /// Entries of one page, and the most that are given.
 const PAGE: usize = 20;
 const PAGE_MAX: usize = 100;
+/// Of the word for what a file is for, so much is looked at.
+const PURPOSE_BYTES: usize = 64;
 /// Longest answer of one request of a batch.
 const ANSWER_BYTES: usize = infernet_inference::watch::ANSWER_BYTES;
 
@@ -38,7 +40,9 @@ impl From<BatchError> for ApiError {
             BatchError::NoFile(_) | BatchError::NoBatch(_) => Self::not_found(message),
             BatchError::TooLarge => Self::too_large(),
             BatchError::Invalid { param, .. } => Self::invalid(message, param),
-            BatchError::TooManyFiles(_) | BatchError::TooManyBatches(_) | BatchError::Over => Self::conflict(message),
+            BatchError::TooManyFiles(_) | BatchError::TooManyBatches(_) | BatchError::InUse(_) | BatchError::Over => {
+                Self::conflict(message)
+            }
             BatchError::Home(_) | BatchError::Io(_) | BatchError::Damaged { .. } => Self::no_room(message),
         }
     }
@@ -102,7 +106,14 @@ async fn receive(batches: &Batches, mut form: Multipart) -> Result<Stored, ApiEr
     let (mut draft, mut purpose): (Option<(Draft, String)>, Option<String>) = (None, None);
     while let Some(mut field) = form.next_field().await.map_err(broken)? {
         match field.name() {
-            Some("purpose") => purpose = Some(field.text().await.map_err(broken)?),
+            Some("purpose") => {
+                let mut word = Vec::new();
+                while let Some(bytes) = field.chunk().await.map_err(broken)? {
+                    word.extend_from_slice(&bytes[..bytes.len().min(PURPOSE_BYTES)]);
+                    word.truncate(PURPOSE_BYTES);
+                }
+                purpose = Some(String::from_utf8_lossy(&word).into_owned());
+            }
             Some("file") => {
                 let name = field.file_name().unwrap_or("upload.jsonl").to_owned();
                 let mut file = batches.files().draft()?;
@@ -168,7 +179,7 @@ pub(super) async fn file(State(shared): Gateway, by: By, Path(id): Path<String>)
 
 pub(super) async fn remove(State(shared): Gateway, by: By, Path(id): Path<String>) -> Response {
     let answer = json!({ "id": id, "object": "file", "deleted": true });
-    let removed = beside(&shared, by, move |batches| batches.files().remove(&id)).await;
+    let removed = beside(&shared, by, move |batches| batches.remove_file(&id)).await;
     told(&shared, "files", removed.map(|()| Json(answer).into_response()))
 }
 
@@ -252,6 +263,12 @@ impl Answers for FromFile {
         let Some((route, words)) = words_of(endpoint) else {
             return whole(ApiError::no_route("POST", endpoint).into_response()).await;
         };
+        // A key that was revoked asks for nothing more.
+        let is_revoked = |caller: &Caller| self.shared.keys.caller(&caller.id).is_none();
+        if self.caller.as_ref().is_some_and(is_revoked) {
+            return whole(ApiError::unauthorised().into_response()).await;
+        }
+        let _place = self.shared.batched.acquire().await;
         let arrived = Arrived::from_here(self.caller, self.shared.settings.deadline);
         whole(respond_to(&self.shared, route, words, body, &arrived, None).await).await
     }
@@ -261,10 +278,13 @@ impl Answers for FromFile {
 async fn whole(response: Response) -> Answered {
     let status = response.status();
     let refusal = response.extensions().get::<ApiError>().and_then(ApiError::word);
-    let nobody = matches!(
-        refusal,
-        Some("model_not_found" | "no_provider_free" | "rate_limit_exceeded" | "budget")
-    );
+    let waits = response.headers().contains_key(RETRY_AFTER);
+    let nobody = match refusal {
+        Some("model_not_found" | "no_provider_free" | "rate_limit_exceeded") => true,
+        // What can never be afforded is not waited for.
+        Some("budget") => waits,
+        _ => false,
+    };
     // Even where a part was delivered and paid for: half an answer is no result.
     let may_retry = nobody || status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
     let (status, body) = match axum::body::to_bytes(response.into_body(), ANSWER_BYTES).await {

@@ -260,6 +260,7 @@ async fn watching() -> Watching {
         shelves: None,
         limits,
         answers: Answers::default(),
+        batched: tokio::sync::Semaphore::new(1),
         metrics: Metrics::default(),
     };
     Watching::begin(&Arc::new(shared), Instant::now(), Some(share))

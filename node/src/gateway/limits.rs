@@ -23,6 +23,8 @@ const UNIT: u64 = 64 * 1024;
 pub(super) const HEAD_BYTES: usize = 64 * 1024;
 /// Most headers of a request.
 pub(super) const HEADERS_MAX: usize = 100;
+/// Requests of batches at once, over all batches: fewer than may wait for a provider.
+pub(super) const BATCHED_MAX: usize = 64;
 /// How long answers may go on when the node shuts down.
 pub(super) const DRAIN_WITHIN: Duration = Duration::from_secs(3);
 /// Pause after a connection could not be accepted.

@@ -155,16 +155,16 @@ impl Lease {
         }
     }
 
-    /// The most that a request can cost: a provider gives no more output per choice than it advertises.
-    pub(super) fn worst(&self, bounds: Bounds, choices: u32) -> MicroUsd {
-        let output = self
+    /// Bounds of a request, with no more output per choice than the provider advertises to give.
+    pub(super) fn within_what_is_given(&self, bounds: Bounds, choices: u32) -> Bounds {
+        let given = self
             .entry
             .as_ref()
             .map_or(u32::MAX, |entry| entry.max_output.saturating_mul(choices));
-        self.papers
-            .bid
-            .price
-            .cost(bounds.input_tokens, bounds.output_tokens.min(output))
+        Bounds {
+            output_tokens: bounds.output_tokens.min(given),
+            ..bounds
+        }
     }
 
     /// Weights that the provider advertises.

@@ -55,8 +55,12 @@ impl Breaker {
 
     /// Whether the loss of a stream is not another of those that were lost just now.
     pub(super) fn is_new_incident(&mut self, provider: NodeId, now: Instant) -> bool {
-        let before = self.circuit(provider, now).lost.replace(now);
-        before.is_none_or(|before| now.saturating_duration_since(before) > INCIDENT)
+        let lost = &mut self.circuit(provider, now).lost;
+        let is_new = lost.is_none_or(|began| now.saturating_duration_since(began) > INCIDENT);
+        if is_new {
+            *lost = Some(now);
+        }
+        is_new
     }
 
     fn circuit(&mut self, provider: NodeId, now: Instant) -> &mut Circuit {
@@ -127,6 +131,11 @@ mod tests {
         assert!(breaker.is_new_incident(one, now));
         assert!((0..32).all(|_| !breaker.is_new_incident(one, now)));
         assert!(breaker.is_new_incident(one, now + 2 * INCIDENT));
+        let often = (1..=40_u32).filter(|step| breaker.is_new_incident(one, now + 2 * INCIDENT + INCIDENT * *step / 4));
+        assert!(
+            often.count() >= 7,
+            "one that loses streams all the time does so again and again"
+        );
         assert!(breaker.is_new_incident(provider(2), now));
     }
 
