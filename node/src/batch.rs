@@ -19,7 +19,8 @@ mod runner;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -35,6 +36,10 @@ use record::{Batch, Folder, Status};
 const BATCHES_MAX: usize = 1_000;
 /// A batch that is over is kept as long as its files, in seconds.
 const KEPT: u64 = 30 * 24 * 3_600;
+/// How often what is old is looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(24 * 3_600);
+/// A batch that could not go on, with a full disk for one, is tried again after this.
+const TAKEN_UP_AFTER: Duration = Duration::from_secs(30);
 /// Longest time that a batch may take, in hours.
 const WINDOW_HOURS_MAX: u64 = 7 * 24;
 /// Names beside a batch, and their length, as at OpenAI.
@@ -133,7 +138,7 @@ pub struct Batches {
     running: Arc<Mutex<HashMap<String, CancellationToken>>>,
     /// Serialises changes of what a batch is.
     changing: Arc<Mutex<()>>,
-    engine: Arc<Mutex<Option<Engine>>>,
+    engine: Arc<OnceLock<Engine>>,
 }
 
 impl std::fmt::Debug for Batches {
@@ -158,32 +163,50 @@ impl Batches {
         })
     }
 
-    /// Runs what is not over, and what comes from now on.
+    /// Runs what is not over, and what comes from now on; lets go of what is old.
     pub fn run(&self, answers: Arc<dyn Answers>, tasks: &Tasks) {
-        *unpoisoned(&self.engine) = Some((answers, tasks.clone()));
-        let now = clock::wall().0 / 1_000;
+        if self.engine.set((answers, tasks.clone())).is_err() {
+            return;
+        }
         for batch in self.list().unwrap_or_default() {
-            let age = now.saturating_sub(batch.times.get("created").copied().unwrap_or_default());
             if !batch.status.is_final() {
                 self.start(&batch.id);
-            } else if age > KEPT
-                && let Err(error) = self.folder_of(&batch.id).remove()
-            {
-                tracing::warn!(batch = batch.id, %error, "an old batch could not be let go of");
             }
         }
+        let batches = self.clone();
+        drop(tasks.spawn_until_cancelled("old batches", async move {
+            loop {
+                let expiring = batches.clone();
+                let expired = tokio::task::spawn_blocking(move || expiring.expire()).await;
+                if let Ok(Err(error)) = expired {
+                    tracing::warn!(%error, "what is old could not be let go of");
+                }
+                tokio::time::sleep(EXPIRE_EVERY).await;
+            }
+        }));
+    }
+
+    /// Lets go of files and batches whose time is over.
+    fn expire(&self) -> Result<(), BatchError> {
+        for batch in self.list()? {
+            if batch.status.is_final() && now().saturating_sub(batch.created_at) > KEPT {
+                self.folder_of(&batch.id).remove()?;
+            }
+        }
+        self.files.expire()
     }
 
     fn start(&self, id: &str) {
-        let Some((answers, tasks)) = unpoisoned(&self.engine).clone() else {
+        let Some((answers, tasks)) = self.engine.get().cloned() else {
             return;
         };
         let cancel = CancellationToken::new();
         unpoisoned(&self.running).insert(id.to_owned(), cancel.clone());
         let (batches, id) = (self.clone(), id.to_owned());
         drop(tasks.spawn_until_cancelled("batch", async move {
-            if let Err(error) = runner::run(&batches, &id, &*answers, &cancel).await {
-                tracing::error!(batch = id, %error, "a batch cannot go on; it is taken up again at the next start");
+            while let Err(error) = runner::run(&batches, &id, &*answers, &cancel).await {
+                tracing::error!(batch = id, %error, "a batch cannot go on, and is taken up again in a while");
+                tokio::time::sleep(TAKEN_UP_AFTER).await;
             }
             unpoisoned(&batches.running).remove(&id);
         }));
@@ -226,7 +249,6 @@ impl Batches {
         if std::fs::read_dir(&self.folder)?.count() >= BATCHES_MAX {
             return Err(BatchError::TooManyBatches(BATCHES_MAX));
         }
-        let now = clock::wall().0 / 1_000;
         let batch = Batch {
             id: files::fresh("batch_"),
             endpoint: wanted.endpoint,
@@ -237,8 +259,9 @@ impl Batches {
             errors: Vec::new(),
             output_file_id: files::fresh("file-"),
             error_file_id: files::fresh("file-"),
-            times: BTreeMap::from([("created".to_owned(), now)]),
-            expires_at: now.saturating_add(window),
+            created_at: now(),
+            times: BTreeMap::new(),
+            expires_at: now().saturating_add(window),
             total: 0,
             completed: 0,
             failed: 0,
@@ -275,7 +298,7 @@ impl Batches {
             let name = entry?.file_name();
             all.extend(name.to_str().map(|id| self.get(id)).and_then(Result::ok));
         }
-        all.sort_by(|a, b| (b.times.get("created"), &b.id).cmp(&(a.times.get("created"), &a.id)));
+        all.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
         Ok(all)
     }
 
@@ -309,13 +332,12 @@ fn enter(batch: &mut Batch, status: Status) {
         return;
     }
     batch.status = status;
-    let name = serde_json::to_value(status)
-        .ok()
-        .and_then(|name| Some(name.as_str()?.to_owned()));
-    batch
-        .times
-        .entry(name.unwrap_or_default())
-        .or_insert_with(|| clock::wall().0 / 1_000);
+    batch.times.entry(status).or_insert_with(now);
+}
+
+/// Unix seconds.
+fn now() -> u64 {
+    clock::wall().0 / 1_000
 }
 
 /// `24h`, `90m`, `2d` in seconds.

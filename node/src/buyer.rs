@@ -61,7 +61,7 @@ const ATTEMPTS: u32 = 12;
 /// Where a provider was lost and nobody else is to be had, this long somebody is looked for: a node that crashed is
 /// started again within seconds, and another's ad may be on its way.
 const LOOK_FOR: Duration = Duration::from_secs(15);
-/// Between two looks, where nothing is heard meanwhile.
+/// Between two looks: each may be an auction.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A request whose time is up gets this long to be cancelled and receipted.
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);
@@ -432,7 +432,7 @@ async fn find(node: &Arc<Node>, purchase: &Purchase, tried: &mut Tried) -> Resul
         if tried.lost_at.is_none_or(|at| at.elapsed() > LOOK_FOR) || matches!(unplaced, Unplaced::Journal) {
             return Err(unplaced);
         }
-        node.market.learn_within(LOOK_EVERY).await;
+        tokio::time::sleep(LOOK_EVERY).await;
         let lost = std::mem::take(&mut tried.lost);
         tried.failed.retain(|node| !lost.contains(node));
     }

@@ -16,6 +16,7 @@ mod model;
 mod models;
 mod network;
 mod receipts;
+mod running;
 mod start;
 mod status;
 mod stop;

@@ -285,6 +285,8 @@ pub struct Gateway {
     pub allowed_hosts: Vec<String>,
     /// Web pages that may call it.
     pub cors_origins: Vec<String>,
+    /// Whether it runs batches: not where it is up for one question only.
+    pub batches: bool,
 }
 
 /// Where models are downloaded from.
@@ -479,6 +481,7 @@ impl Values<'_> {
             api_key: self.secret("gateway.api_key"),
             allowed_hosts: self.list("gateway.allowed_hosts"),
             cors_origins: self.list("gateway.cors_origins"),
+            batches: true,
         })
     }
 

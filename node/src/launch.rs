@@ -170,7 +170,7 @@ async fn serve(
     let settings = gateway::Settings {
         api_key: config.gateway.api_key.clone(),
         keys: Some(home.keys_file()),
-        batches: Some(home.batches()),
+        batches: config.gateway.batches.then(|| home.batches()),
         allowed_hosts: config.gateway.allowed_hosts.clone(),
         cors_origins: config.gateway.cors_origins.clone(),
         listen,

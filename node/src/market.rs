@@ -313,7 +313,7 @@ impl Market {
         self.state().breaker.is_open(node, Instant::now())
     }
 
-    /// Providers that are left alone for now, since they kept failing.
+    /// How many providers are not asked for now, since they kept failing.
     pub(crate) fn left_alone(&self) -> usize {
         self.state().breaker.open(Instant::now())
     }
@@ -471,11 +471,6 @@ impl Market {
             }
             learned.await;
         }
-    }
-
-    /// Waits until an ad was news, and no longer than this.
-    pub(crate) async fn learn_within(&self, most: Duration) {
-        let _ = tokio::time::timeout(most, self.learned.notified()).await;
     }
 
     /// Whether anybody is known to serve a model.

@@ -11,11 +11,13 @@ use std::time::Duration;
 use fake::{Fake, Running};
 use infernet_inference::scripted::{Fault, Reply, Script};
 use infernet_node::gateway::keys::{self, Grant};
-use infernet_node::gateway::{InferError, Settings};
+use infernet_node::gateway::{InferError, Patience, Settings};
 use infernet_node::home::Home;
 use reqwest::Client;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 const CHAT: &str = "/v1/chat/completions";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -232,6 +234,17 @@ async fn a_batch_can_be_cancelled_and_keeps_what_it_has() {
         .submit((0..10).map(|number| line(number, question(number))).collect())
         .await;
     fake.until(|counts| counts.running > 0).await;
+    let (_, running) = stage.get(&format!("/v1/batches/{id}")).await;
+    let input = format!("/v1/files/{}", running["input_file_id"].as_str().unwrap());
+    let delete = async || {
+        stage
+            .request(reqwest::Method::DELETE, &input)
+            .send()
+            .await
+            .unwrap()
+            .status()
+    };
+    assert_eq!(delete().await, 409, "it is being read");
     let (status, batch) = stage.post(&format!("/v1/batches/{id}/cancel"), json!({})).await;
     assert_eq!((status, &batch["status"]), (200, &json!("cancelling")));
     let batch = stage.until(&id, is("cancelled")).await;
@@ -239,6 +252,34 @@ async fn a_batch_can_be_cancelled_and_keeps_what_it_has() {
     fake.until(|counts| counts.running == 0).await;
     let (status, _) = stage.post(&format!("/v1/batches/{id}/cancel"), json!({})).await;
     assert_eq!(status, 409);
+    assert_eq!(delete().await, 200);
+}
+
+#[tokio::test]
+async fn an_upload_that_stops_coming_is_given_up() {
+    let home = Home::temporary().unwrap();
+    let settings = Settings {
+        batches: Some(home.batches()),
+        patience: Patience {
+            piece: Duration::from_millis(50),
+            ..Patience::default()
+        },
+        ..Settings::default()
+    };
+    let gateway = Running::start(Fake::new(echo()), settings).await;
+    let mut socket = TcpStream::connect(gateway.host()).await.unwrap();
+    let half = "--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"x\"\r\n\r\n{";
+    let head = "POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=b";
+    let request = format!("{head}\r\ncontent-length: 1000\r\n\r\n{half}");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 64];
+    let read = tokio::time::timeout(PATIENCE, socket.read(&mut answer))
+        .await
+        .expect("in time");
+    let answer = String::from_utf8_lossy(&answer[..read.unwrap()]).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    let left = std::fs::read_dir(home.batches().join("files")).unwrap().count();
+    assert_eq!(left, 0, "nothing of it is kept");
 }
 
 #[tokio::test]

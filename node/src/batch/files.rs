@@ -78,9 +78,14 @@ pub(super) fn is_id(text: &str, prefix: &str) -> bool {
 impl Files {
     pub(super) fn open(folder: PathBuf) -> Result<Self, BatchError> {
         home::create_directory(&folder)?;
-        let files = Self { folder };
-        files.expire()?;
-        Ok(files)
+        // Of a process that was killed: nobody writes here before the folder is open.
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "part") {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(Self { folder })
     }
 
     fn path(&self, id: &str, extension: &str) -> PathBuf {
@@ -149,15 +154,8 @@ impl Files {
         Ok(())
     }
 
-    /// Takes away what is too old, and what was never finished.
+    /// Takes away what is too old.
     pub(super) fn expire(&self) -> Result<(), BatchError> {
-        for entry in fs::read_dir(&self.folder)? {
-            let path = entry?.path();
-            // Of a process that was killed: nobody else writes here while the home is locked.
-            if path.extension().is_some_and(|extension| extension == "part") {
-                fs::remove_file(path)?;
-            }
-        }
         let now = clock::wall().0 / 1_000;
         for stored in self.list()? {
             if now.saturating_sub(stored.created_at) > KEPT {

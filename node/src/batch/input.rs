@@ -47,6 +47,18 @@ pub struct LineError {
     pub line: Option<u64>,
 }
 
+impl LineError {
+    /// Of the file as a whole.
+    pub(super) fn of_file(code: &str, message: impl ToString) -> Self {
+        Self {
+            code: code.to_owned(),
+            message: message.to_string(),
+            param: None,
+            line: None,
+        }
+    }
+}
+
 /// One request.
 #[derive(Debug)]
 pub struct Item<'a> {
@@ -148,12 +160,7 @@ pub fn check(mut input: impl BufRead, endpoint: &str) -> io::Result<Result<Vec<P
         offset += read as u64;
     }
     if places.is_empty() && errors.is_empty() {
-        errors.push(LineError {
-            code: "empty_file".to_owned(),
-            message: "the file has no requests".to_owned(),
-            param: None,
-            line: None,
-        });
+        errors.push(LineError::of_file("empty_file", "the file has no requests"));
     }
     Ok(if errors.is_empty() { Ok(places) } else { Err(errors) })
 }

@@ -17,7 +17,7 @@ use super::{BatchError, files};
 use crate::home;
 
 /// Where a batch is, in OpenAI's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Its input is being checked.
@@ -67,8 +67,10 @@ pub struct Batch {
     pub output_file_id: String,
     /// The same for requests that failed.
     pub error_file_id: String,
-    /// When it came to each status, in Unix seconds.
-    pub times: BTreeMap<String, u64>,
+    /// When it was made, in Unix seconds.
+    pub created_at: u64,
+    /// When it came to each status.
+    pub times: BTreeMap<Status, u64>,
     /// When it is given up.
     pub expires_at: u64,
     /// Its requests.
@@ -83,7 +85,7 @@ impl Batch {
     /// OpenAI's batch object.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let at = |name: &str| self.times.get(name);
+        let at = |status| self.times.get(&status);
         let done = matches!(self.status, Status::Completed | Status::Expired | Status::Cancelled);
         let errors = (!self.errors.is_empty()).then(|| json!({ "object": "list", "data": self.errors }));
         json!({
@@ -91,9 +93,9 @@ impl Batch {
             "input_file_id": self.input_file_id, "completion_window": self.completion_window, "status": self.status,
             "output_file_id": (done && self.completed > 0).then_some(&self.output_file_id),
             "error_file_id": (done && self.failed > 0).then_some(&self.error_file_id),
-            "created_at": at("created"), "in_progress_at": at("in_progress"), "expires_at": self.expires_at,
-            "finalizing_at": at("finalizing"), "completed_at": at("completed"), "failed_at": at("failed"),
-            "expired_at": at("expired"), "cancelling_at": at("cancelling"), "cancelled_at": at("cancelled"),
+            "created_at": self.created_at, "in_progress_at": at(Status::InProgress), "expires_at": self.expires_at,
+            "finalizing_at": at(Status::Finalizing), "completed_at": at(Status::Completed), "failed_at": at(Status::Failed),
+            "expired_at": at(Status::Expired), "cancelling_at": at(Status::Cancelling), "cancelled_at": at(Status::Cancelled),
             "request_counts": { "total": self.total, "completed": self.completed, "failed": self.failed },
             "metadata": self.metadata,
         })

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::chunks::{Chunks, Run};
-use super::input::{self, Place};
+use super::input::{self, LineError, Place};
 use super::record::{Batch, Ended, Results, Status};
 use super::{Answers, BatchError, Batches, enter, files};
 use crate::clock;
@@ -53,7 +53,13 @@ pub(super) async fn run(
     cancel: &CancellationToken,
 ) -> Result<(), BatchError> {
     let batch = batches.get(id)?;
-    let (path, endpoint) = (batches.files().content(&batch.input_file_id)?, batch.endpoint.clone());
+    let path = match batches.files().content(&batch.input_file_id) {
+        Err(error @ BatchError::NoFile(_)) => {
+            return failed(batches, id, vec![LineError::of_file("input_missing", &error)]);
+        }
+        found => found?,
+    };
+    let endpoint = batch.endpoint.clone();
     let checking = tokio::task::spawn_blocking(move || {
         let file = File::open(path)?;
         let checked = input::check(BufReader::new(&file), &endpoint)?;
@@ -62,13 +68,7 @@ pub(super) async fn run(
     let (file, checked) = checking.await.map_err(std::io::Error::other)??;
     let places = match checked {
         Ok(places) => places,
-        Err(errors) => {
-            batches.change(id, |batch| {
-                batch.errors = errors;
-                enter(batch, Status::Failed);
-            })?;
-            return Ok(());
-        }
+        Err(errors) => return failed(batches, id, errors),
     };
     let total = u32::try_from(places.len()).unwrap_or(u32::MAX);
     let results = batches.folder_of(id).results()?;
@@ -100,6 +100,15 @@ pub(super) async fn run(
     let (batches, id) = (batches.clone(), id.to_owned());
     let finishing = tokio::task::spawn_blocking(move || finish(&batches, &id, results, end));
     finishing.await.map_err(std::io::Error::other)?
+}
+
+/// Its input is no good: nothing of it runs.
+fn failed(batches: &Batches, id: &str, errors: Vec<LineError>) -> Result<(), BatchError> {
+    batches.change(id, |batch| {
+        batch.errors = errors;
+        enter(batch, Status::Failed);
+    })?;
+    Ok(())
 }
 
 struct Driver<'a> {

@@ -9,28 +9,32 @@ use reqwest::multipart::{Form, Part};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
+use super::running::Gateway;
 use super::{Context, Result};
 use crate::cli::{BatchCommand, BatchResultsArgs, BatchSubmitArgs};
 use crate::config::Overrides;
 use crate::out::{Exit, Failure, Style};
-use crate::{clock, home, ipc, runtime};
+use crate::{clock, home, runtime};
 
 /// How often a batch is asked for while somebody waits.
 const ASK_EVERY: Duration = Duration::from_millis(300);
 
 pub(super) fn run(command: &BatchCommand, context: &Context) -> Result {
-    let gateway = Gateway::of_the_node_that_runs(context)?;
+    let config = context.config(&Overrides::default())?.config;
+    // It must outlive this command, so it is not one of the command's own.
+    let gateway = Gateway::of_running_node(&config, context)?
+        .ok_or_else(|| Failure::new(Exit::Unreachable, "no node runs here: start one with `infernet start`"))?;
     runtime::executor()?.block_on(async {
         let done = async {
             match command {
                 BatchCommand::Submit(args) => submit(&gateway, args, context).await,
                 BatchCommand::Status(args) if args.wait => watch(&gateway, &args.id, context).await,
-                BatchCommand::Status(args) => show(&gateway.batch(&args.id).await?, context),
+                BatchCommand::Status(args) => show(&find(&gateway, &args.id).await?, context),
                 BatchCommand::Results(args) => results(&gateway, args, context).await,
                 BatchCommand::List => list(&gateway, context).await,
                 BatchCommand::Cancel(args) => {
                     let path = format!("/v1/batches/{}/cancel", args.id);
-                    show(&gateway.json(gateway.request(Method::POST, &path)).await?, context)
+                    show(&told(gateway.request(Method::POST, &path)).await?, context)
                 }
             }
         };
@@ -41,55 +45,24 @@ pub(super) fn run(command: &BatchCommand, context: &Context) -> Result {
     })
 }
 
-/// The gateway that a batch is given to. It must outlive this command, so it is not one of the command's own.
-struct Gateway {
-    client: reqwest::Client,
-    url: String,
-    key: Option<String>,
-}
-
 fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Failed, error)
 }
 
-impl Gateway {
-    fn of_the_node_that_runs(context: &Context) -> Result<Self> {
-        let config = context.config(&Overrides::default())?.config;
-        let status = ipc::call(&context.home, "status", Value::Null)?;
-        let url = status["gateway"].as_str().ok_or_else(|| {
-            let why = "the node that runs here has no gateway: start it without `--no-gateway`";
-            Failure::new(Exit::Unreachable, why)
-        })?;
-        Ok(Self {
-            client: reqwest::Client::builder().no_proxy().build().map_err(failed)?,
-            // It may listen on every address of this machine.
-            url: url.replace("//0.0.0.0:", "//127.0.0.1:"),
-            key: config.gateway.api_key.map(|key| key.expose().to_owned()),
-        })
+/// What the gateway answers, or why it does not.
+async fn told(request: RequestBuilder) -> Result<Value> {
+    let answer = request.send().await.map_err(failed)?;
+    let (status, told) = (answer.status(), answer.json::<Value>().await.map_err(failed)?);
+    match status.is_success() {
+        true => Ok(told),
+        false => Err(failed(
+            told["error"]["message"].as_str().unwrap_or("the gateway refused it"),
+        )),
     }
+}
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.client.request(method, format!("{}{path}", self.url));
-        match &self.key {
-            Some(key) => request.bearer_auth(key),
-            None => request,
-        }
-    }
-
-    async fn json(&self, request: RequestBuilder) -> Result<Value> {
-        let answer = request.send().await.map_err(failed)?;
-        let (status, told) = (answer.status(), answer.json::<Value>().await.map_err(failed)?);
-        match status.is_success() {
-            true => Ok(told),
-            false => Err(failed(
-                told["error"]["message"].as_str().unwrap_or("the gateway refused it"),
-            )),
-        }
-    }
-
-    async fn batch(&self, id: &str) -> Result<Value> {
-        self.json(self.request(Method::GET, &format!("/v1/batches/{id}"))).await
-    }
+async fn find(gateway: &Gateway, id: &str) -> Result<Value> {
+    told(gateway.request(Method::GET, &format!("/v1/batches/{id}"))).await
 }
 
 async fn submit(gateway: &Gateway, args: &BatchSubmitArgs, context: &Context) -> Result {
@@ -107,15 +80,11 @@ async fn submit(gateway: &Gateway, args: &BatchSubmitArgs, context: &Context) ->
     let name = args.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let part = Part::stream_with_length(reqwest::Body::from(file), length).file_name(name);
     let form = Form::new().text("purpose", "batch").part("file", part);
-    let uploaded = gateway
-        .json(gateway.request(Method::POST, "/v1/files").multipart(form))
-        .await?;
+    let uploaded = told(gateway.request(Method::POST, "/v1/files").multipart(form)).await?;
     let wanted = json!({
         "input_file_id": uploaded["id"], "endpoint": endpoint, "completion_window": args.window,
     });
-    let batch = gateway
-        .json(gateway.request(Method::POST, "/v1/batches").json(&wanted))
-        .await?;
+    let batch = told(gateway.request(Method::POST, "/v1/batches").json(&wanted)).await?;
     let id = batch["id"].as_str().unwrap_or_default();
     if !args.wait {
         return show(&batch, context);
@@ -146,7 +115,7 @@ async fn watch(gateway: &Gateway, id: &str, context: &Context) -> Result {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len}  {per_sec}  {eta} left  {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     loop {
-        let batch = gateway.batch(id).await?;
+        let batch = find(gateway, id).await?;
         let counts = &batch["request_counts"];
         let [total, completed, failed] =
             ["total", "completed", "failed"].map(|name| counts[name].as_u64().unwrap_or(0));
@@ -220,9 +189,7 @@ fn show(batch: &Value, context: &Context) -> Result {
 }
 
 async fn list(gateway: &Gateway, context: &Context) -> Result {
-    let list = gateway
-        .json(gateway.request(Method::GET, "/v1/batches?limit=100"))
-        .await?;
+    let list = told(gateway.request(Method::GET, "/v1/batches?limit=100")).await?;
     let out = &context.out;
     let batches = list["data"].as_array().cloned().unwrap_or_default();
     if out.is_json() {
@@ -256,7 +223,7 @@ async fn list(gateway: &Gateway, context: &Context) -> Result {
 
 /// Writes the results: to a new file, or to stdout.
 async fn results(gateway: &Gateway, args: &BatchResultsArgs, context: &Context) -> Result {
-    let batch = gateway.batch(&args.id).await?;
+    let batch = find(gateway, &args.id).await?;
     if !is_over(&batch) {
         let counts = &batch["request_counts"];
         let why = format!(

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use axum::Json;
 use axum::body::Body;
+use axum::extract::multipart::{MultipartError, MultipartRejection};
 use axum::extract::{Extension, Multipart, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -88,27 +90,35 @@ fn told(shared: &Shared, route: &'static str, answer: Result<Response, ApiError>
     response
 }
 
-pub(super) async fn upload(
-    State(shared): Gateway,
-    by: By,
-    form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
-) -> Response {
+pub(super) async fn upload(State(shared): Gateway, by: By, form: Result<Multipart, MultipartRejection>) -> Response {
     let uploaded = async {
         let form = form.map_err(|error| ApiError::invalid(error.body_text(), "file"))?;
-        Ok(Json(receive(&batches(&shared, by).await?, form).await?.to_json()).into_response())
+        Ok(Json(
+            receive(&batches(&shared, by).await?, form, shared.settings.patience.piece)
+                .await?
+                .to_json(),
+        )
+        .into_response())
     };
     let uploaded = uploaded.await;
     told(&shared, "files", uploaded)
 }
 
-async fn receive(batches: &Batches, mut form: Multipart) -> Result<Stored, ApiError> {
-    let broken = |error: axum::extract::multipart::MultipartError| ApiError::invalid(error.body_text(), "file");
+/// A piece of a form, unless its client stops sending.
+async fn in_time<T>(patience: Duration, piece: impl Future<Output = Result<T, MultipartError>>) -> Result<T, ApiError> {
+    let piece = tokio::time::timeout(patience, piece)
+        .await
+        .map_err(|_| ApiError::too_slow())?;
+    piece.map_err(|error| ApiError::invalid(error.body_text(), "file"))
+}
+
+async fn receive(batches: &Batches, mut form: Multipart, patience: Duration) -> Result<Stored, ApiError> {
     let (mut draft, mut purpose): (Option<(Draft, String)>, Option<String>) = (None, None);
-    while let Some(mut field) = form.next_field().await.map_err(broken)? {
+    while let Some(mut field) = in_time(patience, form.next_field()).await? {
         match field.name() {
             Some("purpose") => {
                 let mut word = Vec::new();
-                while let Some(bytes) = field.chunk().await.map_err(broken)? {
+                while let Some(bytes) = in_time(patience, field.chunk()).await? {
                     word.extend_from_slice(&bytes[..bytes.len().min(PURPOSE_BYTES)]);
                     word.truncate(PURPOSE_BYTES);
                 }
@@ -117,7 +127,7 @@ async fn receive(batches: &Batches, mut form: Multipart) -> Result<Stored, ApiEr
             Some("file") => {
                 let name = field.file_name().unwrap_or("upload.jsonl").to_owned();
                 let mut file = batches.files().draft()?;
-                while let Some(bytes) = field.chunk().await.map_err(broken)? {
+                while let Some(bytes) = in_time(patience, field.chunk()).await? {
                     file.write(&bytes)?;
                 }
                 draft = Some((file, name));
@@ -263,10 +273,11 @@ impl Answers for FromFile {
         let Some((route, words)) = words_of(endpoint) else {
             return whole(ApiError::no_route("POST", endpoint).into_response()).await;
         };
-        // A key that was revoked asks for nothing more.
-        let is_revoked = |caller: &Caller| self.shared.keys.caller(&caller.id).is_none();
-        if self.caller.as_ref().is_some_and(is_revoked) {
-            return whole(ApiError::unauthorised().into_response()).await;
+        // A key has its rate here too, and one that was revoked asks for nothing more.
+        if let Some(caller) = &self.caller
+            && let Err(error) = self.shared.keys.admit_again(&caller.id, Instant::now())
+        {
+            return whole(ApiError::from(error).into_response()).await;
         }
         let _place = self.shared.batched.acquire().await;
         let arrived = Arrived::from_here(self.caller, self.shared.settings.deadline);

@@ -11,6 +11,7 @@ use infernet_inference::wire::error_json;
 use infernet_inference::{RequestError, json::Object};
 
 use super::inference::{InferError, ServedModel};
+use super::keys::NotNow;
 
 /// Tells OpenAI's clients whether to send the request again by themselves.
 pub(super) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -349,6 +350,15 @@ fn shortened(mut text: String, most: usize) -> String {
         text.push('…');
     }
     text
+}
+
+impl From<NotNow> for ApiError {
+    fn from(error: NotNow) -> Self {
+        match error {
+            NotNow::Unknown => Self::unauthorised(),
+            NotNow::TooOften { retry_after } => Self::too_often(retry_after),
+        }
+    }
 }
 
 impl From<RequestError> for ApiError {

@@ -109,8 +109,8 @@ fn admit(shared: &Shared, headers: &HeaderMap) -> Result<Option<Caller>, ApiErro
         }
         match shared.keys.admit(sent, now) {
             Ok(key) => return Ok(Some(key.caller())),
-            Err(NotNow::TooOften { retry_after }) => return Err(ApiError::too_often(retry_after)),
             Err(NotNow::Unknown) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     let is_open = shared.settings.listen.ip().is_loopback() && master.is_none();

@@ -190,6 +190,22 @@ struct Read {
     buckets: HashMap<[u8; 16], Bucket>,
 }
 
+impl Read {
+    /// Counts a request against the rate of its key.
+    fn count(&mut self, key: &Key, now: Instant) -> Result<(), NotNow> {
+        let Some(per_minute) = key.requests_per_minute else {
+            return Ok(());
+        };
+        let bucket = self
+            .buckets
+            .entry(key.id)
+            .or_insert_with(|| Bucket::full(per_minute, now));
+        bucket
+            .take(per_minute, now)
+            .map_err(|retry_after| NotNow::TooOften { retry_after })
+    }
+}
+
 /// Requests that a key may still make: a full minute's worth at first, and then as they come back.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
@@ -242,16 +258,16 @@ impl Keys {
     pub(super) fn admit(&self, text: &str, now: Instant) -> Result<Arc<Key>, NotNow> {
         let mut read = self.fresh(now);
         let key = read.by_hash.get(&hash(text)).cloned().ok_or(NotNow::Unknown)?;
-        if let Some(per_minute) = key.requests_per_minute {
-            let bucket = read
-                .buckets
-                .entry(key.id)
-                .or_insert_with(|| Bucket::full(per_minute, now));
-            bucket
-                .take(per_minute, now)
-                .map_err(|retry_after| NotNow::TooOften { retry_after })?;
-        }
+        read.count(&key, now)?;
         Ok(key)
+    }
+
+    /// The same for a request that a batch of this key makes.
+    pub(super) fn admit_again(&self, id: &CallerId, now: Instant) -> Result<(), NotNow> {
+        let mut read = self.fresh(now);
+        let key = read.by_hash.values().find(|key| key.id == id.0).cloned();
+        let key = key.ok_or(NotNow::Unknown)?;
+        read.count(&key, now)
     }
 
     /// The key of this id, as its budget sees it.
@@ -314,6 +330,24 @@ mod tests {
         revoke(&path, "laptop").unwrap();
         assert!(matches!(revoke(&path, "laptop"), Err(KeysError::Unknown(_))));
         assert_eq!(keys.admit(&text, later + 2 * LOOK_AGAIN), Err(NotNow::Unknown));
+    }
+
+    #[test]
+    fn a_batch_of_a_key_is_on_its_rate_and_ends_with_it() {
+        let home = crate::home::Home::temporary().unwrap();
+        let path = home.keys_file();
+        let grant = Grant {
+            requests_per_minute: Some(2),
+            ..Grant::default()
+        };
+        let (key, text) = add(&path, "batches", grant).unwrap();
+        let (keys, now, id) = (Keys::new(Some(path.clone())), Instant::now(), CallerId(key.id));
+        keys.admit(&text, now).unwrap();
+        assert_eq!(keys.admit_again(&id, now), Ok(()));
+        assert!(matches!(keys.admit_again(&id, now), Err(NotNow::TooOften { .. })));
+        assert!(keys.admit(&text, now).is_err(), "one rate for both");
+        revoke(&path, "batches").unwrap();
+        assert_eq!(keys.admit_again(&id, now + 2 * LOOK_AGAIN), Err(NotNow::Unknown));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::Shared;
 use super::batches::FromFile;
@@ -17,7 +17,7 @@ pub(super) struct Shelves {
     own: Batches,
     of_callers: Mutex<HashMap<CallerId, Batches>>,
     /// What batches run under, once they do.
-    tasks: Mutex<Option<Tasks>>,
+    tasks: OnceLock<Tasks>,
 }
 
 impl Shelves {
@@ -26,7 +26,7 @@ impl Shelves {
             own: Batches::open(folder.clone())?,
             folder,
             of_callers: Mutex::default(),
-            tasks: Mutex::default(),
+            tasks: OnceLock::new(),
         })
     }
 
@@ -36,7 +36,7 @@ impl Shelves {
 
     /// Takes up what is not over. What the holder of a revoked key had begun stays where it is.
     pub(super) fn run(&self, shared: &Arc<Shared>, tasks: &Tasks) {
-        *unpoisoned(&self.tasks) = Some(tasks.clone());
+        let tasks = self.tasks.get_or_init(|| tasks.clone());
         self.own.run(Arc::new(FromFile::new(shared.clone(), None)), tasks);
         let folders = std::fs::read_dir(self.of_callers()).into_iter().flatten().flatten();
         for name in folders.map(|entry| entry.file_name()) {
@@ -61,7 +61,7 @@ impl Shelves {
             return Ok(batches.clone());
         }
         let batches = Batches::open(self.of_callers().join(hex::encode(caller.id.0)))?;
-        if let Some(tasks) = &*unpoisoned(&self.tasks) {
+        if let Some(tasks) = self.tasks.get() {
             batches.run(Arc::new(FromFile::new(shared.clone(), Some(caller))), tasks);
         }
         of_callers.insert(caller.id, batches.clone());

@@ -72,6 +72,12 @@ impl Using {
     /// What came of it, once its stream has ended or was lost. Say so before its receipt is filed.
     pub(crate) fn received(&mut self, seen: Seen, frames: u64) {
         self.ended = true;
+        // No more than was set aside, whatever the provider says that it gives.
+        let most = self.noted.map_or(u32::MAX, |noted| noted.output_tokens);
+        let seen = Seen {
+            output_tokens_max: seen.output_tokens_max.min(most),
+            ..seen
+        };
         unpoisoned(&self.lease.state).delivered(&self.request, seen, frames);
     }
 

@@ -30,6 +30,12 @@ async fn expect(cases: Vec<(&str, Vec<u8>, u16)>) {
     assert_eq!(counts.started, counts.completed);
 }
 
+/// The same of texts.
+async fn expect_texts(cases: Vec<(&str, String, u16)>) {
+    let as_bytes = |(name, text, status): (_, String, _)| (name, text.into_bytes(), status);
+    expect(cases.into_iter().map(as_bytes).collect()).await;
+}
+
 #[tokio::test]
 async fn heads_are_bounded_and_well_formed() {
     let many = |count: usize| (0..count).map(|n| format!("x-{n}: 1\r\n")).collect::<String>();
@@ -89,13 +95,7 @@ async fn heads_are_bounded_and_well_formed() {
         ("a space before the colon", with("x : a\r\n"), 400),
         ("a line that is no header", with("nothing\r\n"), 400),
     ];
-    expect(
-        cases
-            .into_iter()
-            .map(|(name, text, status)| (name, text.into_bytes(), status))
-            .collect(),
-    )
-    .await;
+    expect_texts(cases).await;
 }
 
 #[tokio::test]
@@ -179,13 +179,7 @@ async fn a_request_says_once_for_whom_and_how_long_it_is() {
             400,
         ),
     ];
-    expect(
-        cases
-            .into_iter()
-            .map(|(name, text, status)| (name, text.into_bytes(), status))
-            .collect(),
-    )
-    .await;
+    expect_texts(cases).await;
 }
 
 #[tokio::test]

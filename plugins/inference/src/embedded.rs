@@ -122,6 +122,14 @@ impl EmbeddedBackend {
             Engines::Embedder(embedder) => embedder.in_flight(),
         }
     }
+
+    /// Returns once none runs or waits.
+    pub async fn rest(&self) {
+        match &self.engine {
+            Engines::Generator(engine) => engine.rest().await,
+            Engines::Embedder(embedder) => embedder.rest().await,
+        }
+    }
 }
 
 #[async_trait]

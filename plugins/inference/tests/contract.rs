@@ -68,8 +68,6 @@ async fn a_server_behind_the_openai_backend_keeps_it() {
 
 #[cfg(feature = "embedded")]
 mod embedded {
-    use std::time::Duration;
-
     use infernet_inference::EmbeddedBackend;
 
     use super::*;
@@ -79,10 +77,7 @@ mod embedded {
     #[async_trait::async_trait]
     impl Idle for Engine {
         async fn idle(&self) {
-            // The engine's thread has no event for its own rest.
-            while self.0.in_flight() > 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            self.0.rest().await;
         }
     }
 

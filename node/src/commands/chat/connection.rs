@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, refused};
 use super::cost::Usage;
 use crate::commands::models::Model;
+use crate::commands::running::Gateway;
 use crate::commands::{Context, Result};
 use crate::config::{Config, Role};
 use crate::home::Home;
@@ -28,9 +29,7 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Connection {
-    client: reqwest::Client,
-    url: String,
-    key: Option<String>,
+    gateway: Gateway,
     home: Home,
     joined: Option<Arc<Node>>,
 }
@@ -38,20 +37,12 @@ pub(super) struct Connection {
 impl Connection {
     /// To the node that runs here, or to one of its own.
     pub(super) async fn open(config: Config, context: &Context, tasks: &Tasks) -> Result<Self> {
-        let key = config.gateway.api_key.as_ref().map(|key| key.expose().to_owned());
-        let running = ipc::call(&context.home, "status", Value::Null).ok();
-        let (url, joined) = match running.as_ref().map(|status| status["gateway"].as_str()) {
-            Some(Some(url)) => (url.to_owned(), None),
-            Some(None) => {
-                let why = "the node that runs here has no gateway: start it without `--no-gateway`";
-                return Err(Failure::new(Exit::Unreachable, why));
-            }
+        let (gateway, joined) = match Gateway::of_running_node(&config, context)? {
+            Some(gateway) => (gateway, None),
             None => join(config, context, tasks).await?,
         };
         Ok(Self {
-            client: reqwest::Client::builder().no_proxy().build().map_err(unreachable)?,
-            url,
-            key,
+            gateway,
             home: context.home.clone(),
             joined,
         })
@@ -64,17 +55,9 @@ impl Connection {
         }
     }
 
-    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let request = self.client.request(method, format!("{}{path}", self.url));
-        match &self.key {
-            Some(key) => request.bearer_auth(key),
-            None => request,
-        }
-    }
-
     /// What the network serves, by name.
     pub(super) async fn models(&self) -> Result<Vec<Model>> {
-        let answer = self.request(Method::GET, "/v1/models").send().await;
+        let answer = self.gateway.request(Method::GET, "/v1/models").send().await;
         let answer = answer.map_err(unreachable)?;
         let status = answer.status();
         let list: Value = answer.json().await.map_err(unreachable)?;
@@ -112,7 +95,7 @@ impl Connection {
 
     /// Returns once an answer has begun. Dropping the future, or later the answer, cancels it.
     pub(super) async fn ask(&self, body: &Value) -> Result<Answer> {
-        let asked = self.request(Method::POST, "/v1/chat/completions").json(body);
+        let asked = self.gateway.request(Method::POST, "/v1/chat/completions").json(body);
         Answer::begin(asked.send().await.map_err(unreachable)?).await
     }
 
@@ -136,16 +119,18 @@ impl Connection {
     }
 }
 
-async fn join(mut config: Config, context: &Context, tasks: &Tasks) -> Result<(String, Option<Arc<Node>>)> {
+async fn join(mut config: Config, context: &Context, tasks: &Tasks) -> Result<(Gateway, Option<Arc<Node>>)> {
     config.role = Role::Consumer;
     config.p2p.port = 0;
     config.gateway.listen = Some(([127, 0, 0, 1], 0).into());
+    // Work of hours is not taken up for one question.
+    config.gateway.batches = false;
     let home = context.home.lock()?;
     let launched = launch(&home, &config, tasks).await.map_err(unreachable)?;
     let url = launched
         .gateway
         .ok_or_else(|| unreachable("the gateway did not start"))?;
-    Ok((url, Some(launched.node)))
+    Ok((Gateway::at(&url, &config)?, Some(launched.node)))
 }
 
 pub(super) fn unreachable(error: impl std::fmt::Display) -> Failure {

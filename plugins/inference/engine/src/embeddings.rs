@@ -92,6 +92,11 @@ impl Embedder {
         self.turns.in_flight()
     }
 
+    /// Returns once none runs or waits.
+    pub async fn rest(&self) {
+        self.turns.rest().await;
+    }
+
     /// Computes the vectors of these inputs, each the ids of a whole text. Refuses at once what cannot be computed, and
     /// when slots and queue are full.
     pub fn embed(&self, inputs: Vec<Vec<u32>>) -> Result<Embedding, Refusal> {

@@ -133,6 +133,11 @@ impl Engine {
         self.turns.in_flight()
     }
 
+    /// Returns once none runs or waits.
+    pub async fn rest(&self) {
+        self.turns.rest().await;
+    }
+
     /// Continues these ids. Refuses at once what cannot run, and when slots and queue are full.
     pub fn generate(&self, prompt: Vec<u32>, params: Params) -> Result<Sequence, Refusal> {
         self.check(&prompt)?;

@@ -5,9 +5,11 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{JoinHandle, Thread};
+
+use tokio::sync::watch;
 
 use crate::error::Refusal;
 
@@ -34,26 +36,29 @@ pub(crate) trait Turn: Sized + 'static {
 
 /// Counts a request from admission to its end, however it ends.
 #[derive(Debug)]
-pub(crate) struct Admission(Arc<AtomicUsize>);
+pub(crate) struct Admission(watch::Sender<usize>);
 
 impl Admission {
-    fn new(count: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        let one_more = |n: usize| (n < most).then_some(n + 1);
-        count.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
-        Some(Self(Arc::clone(count)))
+    fn new(count: &watch::Sender<usize>, most: usize) -> Option<Self> {
+        let one_more = |n: &mut usize| {
+            let is_free = *n < most;
+            *n += usize::from(is_free);
+            is_free
+        };
+        count.send_if_modified(one_more).then(|| Self(count.clone()))
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.send_modify(|n| *n -= 1);
     }
 }
 
 /// The thread, for those who bring jobs. Dropping it ends all jobs and waits for the step that runs.
 pub(crate) struct Turns<T: Turn> {
     slots: usize,
-    admitted: Arc<AtomicUsize>,
+    admitted: watch::Sender<usize>,
     stopping: Arc<AtomicBool>,
     jobs: SyncSender<(T::Job, Admission)>,
     thread: Option<JoinHandle<()>>,
@@ -90,7 +95,7 @@ impl<T: Turn> Turns<T> {
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(work)?;
         Ok(Self {
             slots,
-            admitted: Arc::new(AtomicUsize::new(0)),
+            admitted: watch::Sender::new(0),
             stopping,
             jobs,
             thread: Some(thread),
@@ -104,7 +109,13 @@ impl<T: Turn> Turns<T> {
 
     /// Jobs that run or wait now.
     pub(crate) fn in_flight(&self) -> usize {
-        self.admitted.load(Ordering::Acquire)
+        *self.admitted.borrow()
+    }
+
+    /// Returns once no job runs or waits.
+    pub(crate) async fn rest(&self) {
+        // The sender is ours, so this ends by the count alone.
+        let _ = self.admitted.subscribe().wait_for(|n| *n == 0).await;
     }
 
     /// Brings a job, and gives the thread to be unparked when its reader has read or gone.
@@ -233,7 +244,7 @@ mod tests {
     #[test]
     fn jobs_take_turns_and_one_that_nobody_waits_for_takes_none() {
         let (jobs, incoming) = sync_channel(8);
-        let (log, count) = (Log::default(), Arc::new(AtomicUsize::new(0)));
+        let (log, count) = (Log::default(), watch::Sender::new(0_usize));
         let gone: [Arc<AtomicBool>; 3] = Default::default();
         for (index, (name, steps)) in [('a', 100), ('b', 2), ('c', 2)].into_iter().enumerate() {
             let admission = Admission::new(&count, 3).unwrap();
@@ -264,10 +275,10 @@ mod tests {
             expected,
             "a short job ends while a long one goes on"
         );
-        assert_eq!(count.load(Ordering::Acquire), 1);
+        assert_eq!(*count.borrow(), 1);
         gone[0].store(true, Ordering::Release);
         assert!(!rounds.round());
-        assert_eq!(count.load(Ordering::Acquire), 0);
+        assert_eq!(*count.borrow(), 0);
         assert_eq!(log.lock().unwrap().len(), expected.len());
 
         // One that was gone before it began leaves its slot to the next, with nobody to wake the thread again.
@@ -277,6 +288,6 @@ mod tests {
             jobs.try_send((('d', 1, Arc::clone(&gone[0])), admission)).unwrap();
         }
         while rounds.round() {}
-        assert_eq!(count.load(Ordering::Acquire), 0);
+        assert_eq!(*count.borrow(), 0);
     }
 }
