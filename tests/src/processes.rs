@@ -157,34 +157,14 @@ impl Process {
         Self::start(command).await
     }
 
-    /// A node that sells what the embedded engine runs, with so many slots for anybody.
-    pub async fn embedded(home: &NodeHome, at: &str, slots: &str) -> Self {
+    /// A node that sells what the embedded engine runs, its own model or this one, with so many slots for anybody.
+    pub async fn embedded(home: &NodeHome, at: &str, model: Option<&Path>, slots: &str) -> Self {
         let mut command = node(home, at, "start");
-        command.args([
-            "--foreground",
-            "--backend",
-            "embedded",
-            "--slots",
-            slots,
-            "--stranger-slots",
-            slots,
-        ]);
-        Self::start(command).await
-    }
-
-    /// The same with a model of its own.
-    pub async fn embedder(home: &NodeHome, at: &str, model: &Path, slots: &str) -> Self {
-        let mut command = node(home, at, "start");
-        command.args([
-            "--foreground",
-            "--backend",
-            "embedded",
-            "--slots",
-            slots,
-            "--stranger-slots",
-            slots,
-        ]);
-        command.arg("--model").arg(model);
+        command.args(["--foreground", "--backend", "embedded", "--slots", slots]);
+        command.args(["--stranger-slots", slots]);
+        if let Some(model) = model {
+            command.arg("--model").arg(model);
+        }
         Self::start(command).await
     }
 
@@ -222,6 +202,21 @@ impl Process {
     #[must_use]
     pub fn url(&self, route: &str) -> String {
         format!("{}{route}", self.ready["gateway"].as_str().expect("it has a gateway"))
+    }
+
+    /// `kill -STOP`: it does nothing, and its connections stay open.
+    pub fn stand_still(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// `kill -CONT`.
+    pub fn move_on(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let id = i32::try_from(self.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(id.expect("a process id"), signal).expect("a child takes signals");
     }
 
     /// `kill -9`, and waits until it is gone.

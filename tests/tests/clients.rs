@@ -81,7 +81,7 @@ async fn official_clients_buy_from_two_embedded_providers() {
     let _one = Process::provider(&homes[1], hub.address(), None).await;
     let _other = Process::provider(&homes[2], hub.address(), None).await;
     let embeds = Path::new(HERE).join("../plugins/inference/engine/tests/fixtures/bert");
-    let _embedder = Process::embedder(&homes[4], hub.address(), &embeds, "4").await;
+    let _embedder = Process::embedded(&homes[4], hub.address(), Some(&embeds), "4").await;
     let gateway = Process::gateway(&homes[3], hub.address()).await;
     content(&gateway, "infernet-demo", "", Some("bert")).await;
 }

@@ -62,7 +62,7 @@ async fn a_batch_outlives_providers_and_its_gateway() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join(MODEL);
     let mut providers = Vec::new();
     for home in &homes[1..4] {
-        providers.push(Process::embedder(home, hub.address(), &model, SLOTS).await);
+        providers.push(Process::embedded(home, hub.address(), Some(&model), SLOTS).await);
     }
     let mut gateway = Process::gateway(&homes[4], hub.address()).await;
     let client = Client::default();

@@ -90,7 +90,7 @@ async fn random_kills_under_load_lose_no_stream() {
     let mut chance = chance();
     let homes: [NodeHome; 5] = Default::default();
     let hub = Process::bootstrap(&homes[0]).await;
-    let start = async |which: usize| Process::embedded(&homes[which], hub.address(), SLOTS).await;
+    let start = async |which: usize| Process::embedded(&homes[which], hub.address(), None, SLOTS).await;
     let mut providers = [start(1).await, start(2).await, start(3).await];
     let gateway = Process::gateway(&homes[4], hub.address()).await;
     let (client, url) = (Client::default(), gateway.url(CHAT));
