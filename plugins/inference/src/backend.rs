@@ -334,7 +334,7 @@ pub enum BackendError {
     Refused {
         /// HTTP status.
         status: u16,
-        /// OpenAI error object, or whatever the engine wrote.
+        /// OpenAI error object with the engine's words, or whatever it wrote.
         body: Bytes,
     },
     /// All slots are taken, or the model is being loaded; it may be asked again.
@@ -343,6 +343,9 @@ pub enum BackendError {
         /// When the engine says.
         retry_after: Option<Duration>,
     },
+    /// The engine does not serve the model any more.
+    #[error("the engine no longer serves this model")]
+    Gone,
     /// What came back is no answer: cut short, not HTTP, not server-sent events, too long.
     #[error("the engine broke off: {0}")]
     Broken(&'static str),
@@ -383,6 +386,7 @@ impl BackendError {
             Self::Unreachable { .. }
             | Self::Unauthorised { .. }
             | Self::Busy { .. }
+            | Self::Gone
             | Self::Broken(_)
             | Self::Failed { .. }
             | Self::Timeout(_)

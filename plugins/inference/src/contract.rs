@@ -376,7 +376,7 @@ impl Bench<'_> {
             ..self.plain(endpoint, rest)
         };
         match self.subject.backend.run(job).await {
-            Ok(_) | Err(BackendError::Refused { status: 400..500, .. }) => Ok(()),
+            Ok(_) | Err(BackendError::Gone | BackendError::Refused { status: 400..500, .. }) => Ok(()),
             Err(other) => Err(other.to_string()),
         }
     }

@@ -296,6 +296,9 @@ struct Listed {
     /// llama.cpp.
     #[serde(default)]
     meta: Option<Meta>,
+    /// llama.cpp as a router of several models.
+    #[serde(default)]
+    status: Option<Status>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -304,12 +307,42 @@ struct Meta {
     ftype: Option<String>,
 }
 
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Status {
+    #[serde(default)]
+    value: String,
+}
+
+impl List {
+    fn owner(&self) -> &str {
+        let first = self.data.first();
+        first.and_then(|listed| listed.owned_by.as_deref()).unwrap_or_default()
+    }
+
+    fn is_owned_by(&self, owner: &str) -> bool {
+        self.owner() == owner
+    }
+
+    /// The kind of engine whose name its models bear.
+    fn kind_by_owner(&self) -> Option<BackendKind> {
+        match self.owner() {
+            "vllm" => Some(BackendKind::Vllm),
+            "sglang" => Some(BackendKind::Sglang),
+            "llamacpp" | describe::llamacpp::SWAP_OWNER => Some(BackendKind::LlamaCpp),
+            _ => None,
+        }
+    }
+}
+
+fn read_list(body: &[u8]) -> Result<List, BackendError> {
+    serde_json::from_slice(body).map_err(|_| BackendError::Broken("its list of models is not one"))
+}
+
 async fn list(backend: &OpenAiBackend) -> Result<List, BackendError> {
     let Some((headers, body)) = backend.get("/v1/models").await? else {
         return Err(BackendError::Broken("it does not list its models at /v1/models"));
     };
-    let list: List =
-        serde_json::from_slice(&body).map_err(|_| BackendError::Broken("its list of models is not one"))?;
+    let list = read_list(&body)?;
     let ours = |listed: &Listed| listed.owned_by.as_deref() == Some("infernet");
     if headers.contains_key(GATEWAY_HEADER) || list.data.iter().any(ours) {
         return Err(BackendError::Loop {
@@ -322,16 +355,8 @@ async fn list(backend: &OpenAiBackend) -> Result<List, BackendError> {
 /// Told apart by `owned_by`, then by routes that only one of them has; what stays unknown is what it was taken for,
 /// unless it was only looked for at a port.
 async fn identify(backend: &OpenAiBackend, list: &List) -> BackendKind {
-    let owner = list
-        .data
-        .first()
-        .and_then(|listed| listed.owned_by.as_deref())
-        .unwrap_or_default();
-    match owner {
-        "vllm" => return BackendKind::Vllm,
-        "sglang" => return BackendKind::Sglang,
-        "llamacpp" => return BackendKind::LlamaCpp,
-        _ => {}
+    if let Some(kind) = list.kind_by_owner() {
+        return kind;
     }
     let has = async |path, field: &str| {
         let body = backend.get(path).await.ok().flatten().map(|(_, body)| body);

@@ -5,6 +5,7 @@
 
 mod prepare;
 mod relay;
+mod words;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -217,6 +218,8 @@ impl OpenAiBackend {
                     retry_after: seconds.map(Duration::from_secs),
                 };
             }
+            // It was listed a moment ago, so that is no fault of the request.
+            StatusCode::NOT_FOUND => return BackendError::Gone,
             _ if status.is_redirection() => return BackendError::Broken("it redirects; name its final address"),
             _ => {}
         }
@@ -226,7 +229,7 @@ impl OpenAiBackend {
         };
         BackendError::Refused {
             status: status.as_u16(),
-            body,
+            body: words::as_error_object(status.as_u16(), body),
         }
     }
 }
