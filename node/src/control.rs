@@ -57,6 +57,7 @@ impl Control for Controlled {
             "running": load.running,
             "leases_sold": load.leases,
             "leases_bought": node.leases().len(),
+            "spent_day_microusd": Some(node.spent().1.0).filter(|amount| *amount > 0),
         }))
     }
 
@@ -81,6 +82,15 @@ impl Control for Controlled {
             .map(crate::gateway::models::model)
             .collect::<Vec<_>>()
             .into())
+    }
+
+    async fn spent(&self) -> Answer {
+        let (hour, day) = self.node.spent();
+        let by_key = self.node.spent_by_key().into_iter();
+        let by_key: serde_json::Map<_, _> = by_key
+            .map(|(key, amount)| (hex::encode(key.0), amount.0.into()))
+            .collect();
+        Ok(json!({ "hour_microusd": hour.0, "day_microusd": day.0, "keys_day_microusd": by_key }))
     }
 
     async fn receipts(&self, params: Value) -> Answer {

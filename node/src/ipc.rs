@@ -57,6 +57,8 @@ pub trait Control: Send + Sync + 'static {
     async fn models(&self) -> Answer;
     /// Rows of the ledger, as `store::answer_receipts` gives them.
     async fn receipts(&self, params: Value) -> Answer;
+    /// What was spent, in all and by key of the gateway.
+    async fn spent(&self) -> Answer;
     /// Exported leases, as `store::answer_export` gives them.
     async fn export(&self, params: Value) -> Answer;
     /// Asks the node to end.
@@ -171,6 +173,7 @@ async fn answer(line: &[u8], control: &dyn Control) -> Answer {
         Some("status") => control.status().await,
         Some("peers") => control.peers().await,
         Some("models") => control.models().await,
+        Some("spent") => control.spent().await,
         Some("receipts") => control.receipts(params).await,
         Some("export") => control.export(params).await,
         Some("stop") => control.stop().await,
@@ -244,6 +247,9 @@ mod tests {
         }
         async fn models(&self) -> Answer {
             Ok(json!([]))
+        }
+        async fn spent(&self) -> Answer {
+            Ok(json!({}))
         }
         async fn receipts(&self, params: Value) -> Answer {
             Ok(params)

@@ -26,7 +26,7 @@ use crate::leases::Leases;
 use crate::market::Market;
 use crate::provider::Provider;
 use crate::runtime::Tasks;
-use crate::spending::Limits;
+use crate::spending::{CallerId, Limits};
 use crate::store::{Recovered, Store};
 use crate::{ads, network, recovery};
 
@@ -315,6 +315,12 @@ impl Node {
     #[must_use]
     pub fn spent(&self) -> (MicroUsd, MicroUsd) {
         self.leases.spending().totals(crate::clock::wall())
+    }
+
+    /// The same for each key of its gateway, in the last day.
+    #[must_use]
+    pub fn spent_by_key(&self) -> Vec<(CallerId, MicroUsd)> {
+        self.leases.spending().by_caller(crate::clock::wall())
     }
 
     /// What it keeps.

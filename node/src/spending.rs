@@ -269,11 +269,14 @@ impl Spending {
         (MicroUsd(book.all.since(HOUR, now)), MicroUsd(book.all.since(DAY, now)))
     }
 
-    /// The same of one key, in the last day.
+    /// The same of each key, in the last day.
     #[must_use]
-    pub fn of_caller(&self, caller: &CallerId, now: UnixMillis) -> MicroUsd {
+    pub fn by_caller(&self, now: UnixMillis) -> Vec<(CallerId, MicroUsd)> {
         let book = unpoisoned(&self.book);
-        MicroUsd(book.callers.get(caller).map_or(0, |minutes| minutes.since(DAY, now)))
+        let callers = book.callers.iter();
+        callers
+            .map(|(caller, minutes)| (*caller, MicroUsd(minutes.since(DAY, now))))
+            .collect()
     }
 }
 
@@ -359,7 +362,7 @@ mod tests {
         spending
             .set_aside(request(3), Some(&caller(2, 10)), MicroUsd(1), NOW)
             .unwrap();
-        assert_eq!(spending.of_caller(&CallerId([1; 16]), NOW), MicroUsd(10));
+        assert!(spending.by_caller(NOW).contains(&(CallerId([1; 16]), MicroUsd(10))));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::{Context, Result};
 use crate::cli::{KeysAddArgs, KeysCommand};
 use crate::clock;
 use crate::gateway::keys::{self, Grant, Key};
+use crate::ipc::{self, CallError};
 use crate::out::{Exit, Style};
 
 pub(super) fn run(command: &KeysCommand, context: &Context) -> Result {
@@ -38,28 +39,48 @@ fn add(args: &KeysAddArgs, context: &Context) -> Result {
 
 fn list(context: &Context) -> Result {
     let keys = keys::list(&context.home.keys_file())?;
+    // Only the running node counts.
+    let spent = match ipc::call(&context.home, "spent", Value::Null) {
+        Err(CallError::NotRunning(_)) => None,
+        spent => Some(spent?),
+    };
+    let spent = |key: &Key| {
+        let by_key = &spent.as_ref()?["keys_day_microusd"];
+        Some(MicroUsd(by_key[hex::encode(key.id)].as_u64().unwrap_or(0)))
+    };
     if context.out.is_json() {
-        context.out.json(&keys.iter().map(as_json).collect());
+        let told = |key: &Key| {
+            let mut told = as_json(key);
+            told["spent_day_microusd"] = json!(spent(key).map(|amount| amount.0));
+            told
+        };
+        context.out.json(&keys.iter().map(told).collect());
         return Ok(Exit::Done);
     }
     if keys.is_empty() {
         context.out.note("no keys yet; make one with `infernet keys add NAME`");
         return Ok(Exit::Done);
     }
-    let rows: Vec<_> = keys.iter().map(row).collect();
-    context
-        .out
-        .table(&["name", "made", "budget per day", "requests per minute"], &rows);
+    let rows: Vec<_> = keys.iter().map(|key| row(key, spent(key))).collect();
+    let columns = [
+        "name",
+        "made",
+        "budget per day",
+        "spent in a day",
+        "requests per minute",
+    ];
+    context.out.table(&columns, &rows);
     Ok(Exit::Done)
 }
 
-fn row(key: &Key) -> Vec<String> {
+fn row(key: &Key, spent: Option<MicroUsd>) -> Vec<String> {
     let budget = key.budget_day_microusd.map(|amount| MicroUsd(amount).to_string());
     let rate = key.requests_per_minute.map(|rate| rate.to_string());
     vec![
         key.name.clone(),
         clock::utc(key.created_at),
         budget.unwrap_or_else(|| "-".to_owned()),
+        spent.map_or_else(|| "-".to_owned(), |amount| amount.to_string()),
         rate.unwrap_or_else(|| "-".to_owned()),
     ]
 }
