@@ -103,6 +103,19 @@ async fn official_clients_buy_from_a_provider_of_llamacpp() {
     in_front_of(&address, "infernet-demo", "json_schema,embeddings").await;
 }
 
+/// The demo model has not learnt to call tools, so a model is made that does nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn official_clients_have_tools_called_by_llamacpp() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("tool-caller.gguf");
+    let model = model.to_str().unwrap();
+    let made = python().arg(format!("{HERE}/llamacpp/tool_model.py")).arg(model).status();
+    assert!(soon("a model is made", made).await.unwrap().success());
+    let script = "../plugins/inference/tests/llamacpp_server.py";
+    let (_server, address) = engine(script, &[model, "4", "--context", "4096"]).await;
+    in_front_of(&address, "tool-caller", "json_schema,tools").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn official_clients_buy_from_an_engine_that_calls_tools() {
     let (_server, address) = engine("clients/shaped_engine.py", &[]).await;

@@ -1,6 +1,6 @@
 """Serves one GGUF with llama.cpp's own OpenAI server on a free port of the loopback.
 
-Usage: llamacpp_server.py MODEL.gguf [SLOTS] [--embeddings]. Prints the server's address as its first
+Usage: llamacpp_server.py MODEL.gguf [SLOTS] [--context TOKENS] [--embeddings]. Prints the server's address as its first
 line on stdout and serves until stdin is closed. Needs the PyPI package xllamacpp.
 """
 
@@ -16,6 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("slots", type=int, nargs="?", default=4)
+    parser.add_argument("--context", type=int, default=512, help="tokens of each slot")
     parser.add_argument("--embeddings", action="store_true", help="serve embeddings too")
     args = parser.parse_args()
     # llama.cpp logs to stdout: the address goes to the real one, its log to stderr.
@@ -24,7 +25,7 @@ def main() -> None:
     params = xllamacpp.CommonParams()
     params.model.path = args.model
     params.model_alias = {Path(args.model).stem}
-    params.n_ctx = 512 * args.slots
+    params.n_ctx = args.context * args.slots
     params.n_parallel = args.slots
     params.cpuparams.n_threads = 1
     params.cpuparams_batch.n_threads = 1
