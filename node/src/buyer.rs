@@ -12,7 +12,8 @@
 //! A provider that dies, refuses or falls silent before its first text is a typed [`Failure`], and the spine goes on
 //! with the runner-up in the same request, or with another auction; one that is busy is asked again in its turn. After
 //! the first text of a stream another one with the same weights may go on, and else the consumer is told how it ended.
-//! A consumer that goes away cancels the engine. Where a first word is late, a second provider is asked beside the first
+//! A line that is lost in the middle is first looked for again: the provider runs on for a while, and the answer goes on
+//! where it was on another connection. A consumer that goes away cancels the engine. Where a first word is late, a second provider is asked beside the first
 //! (`hedge`), and the consumer hears the quicker.
 //!
 //! Durable when: a request is appended to the journal before it is sent, which survives a kill; a receipt is synced
@@ -38,7 +39,9 @@ use infernet_protocol::capability::{Features, ModelAd};
 use infernet_protocol::codec::Blob;
 use infernet_protocol::names::PART_BYTES;
 use infernet_protocol::receipt::{Countersign, JobReceipt};
-use infernet_protocol::stream::frames::{self, Body, BuyerFrame, Cancel, Continuation, Fail, FailCode, Request};
+use infernet_protocol::stream::frames::{
+    self, Body, BuyerFrame, Cancel, Continuation, Fail, FailCode, Request, Resume,
+};
 use infernet_protocol::stream::session::ToBuyer;
 use infernet_protocol::{Digest, ModelId, NodeId, Price, Verified};
 use tracing::{debug, info};
@@ -65,6 +68,12 @@ const LOOK_FOR: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A request whose time is up gets this long to be cancelled and receipted.
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);
+/// Lines on which one request is gone on with at one provider.
+const RESUMES: u32 = 8;
+/// Time to reach a provider again whose line was lost: little where another provider can take its place, as it will then
+/// be asked no later than is noticed; where none can, what is left of the time that a provider runs on.
+const RESUME_SOON: Duration = Duration::from_millis(500);
+const RESUME_LATE: Duration = Duration::from_secs(8);
 /// Time to compare books with one provider.
 const RECONCILE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -487,7 +496,31 @@ async fn attempt(
         line.send(&frames_of(&request, &purchase.body)).await?;
     }
     leg.chosen(&lease, request.request);
-    match receive(node, using, &mut line, &mut receiving, purchase, leg, told).await {
+    let mut received = receive(node, using, &mut line, &mut receiving, purchase, leg, told).await;
+    for _ in 0..RESUMES {
+        let Err(failure @ Failure::Lost(_)) = &received else {
+            break;
+        };
+        if using.is_over() {
+            break;
+        }
+        let replaceable = !leg.tells() || told.may_go_on(purchase, failure);
+        let Some(again) = resume(node, using, &line, receiving.frames, replaceable, leg).await else {
+            break;
+        };
+        line = again;
+        let goes_on = receive(node, using, &mut line, &mut receiving, purchase, leg, told).await;
+        received = match goes_on {
+            // It has forgotten the request, or what is lacking of it: what came stays owed.
+            Err(Failure::Failed(fail)) if !fail.delivered => {
+                received = Err(Failure::Lost(fail.message.to_string()));
+                break;
+            }
+            Err(Failure::Busy | Failure::Ended) => break,
+            goes_on => goes_on,
+        };
+    }
+    match received {
         Ok(receipt) => {
             lease.keep_if_idle(line);
             node.market
@@ -514,6 +547,45 @@ async fn attempt(
             Err(failure)
         }
     }
+}
+
+/// Another line to the provider whose line was lost, on which the request goes on from this frame.
+async fn resume(
+    node: &Arc<Node>,
+    using: &Using,
+    lost: &BuyerLine,
+    next: u64,
+    replaceable: bool,
+    leg: &mut Leg,
+) -> Option<BuyerLine> {
+    let (lease, request) = (&using.lease, using.request);
+    if lost.fell_silent() {
+        // Whoever can take its place has waited long enough.
+        if replaceable {
+            return None;
+        }
+        node.market.hang_up(&lease.worker).await;
+    }
+    let within = if replaceable { RESUME_SOON } else { RESUME_LATE };
+    let opening = async {
+        loop {
+            if let Ok(mut line) = lease.open_line(node).await
+                && line.send(&[Resume { request, next }.into()]).await.is_ok()
+            {
+                return Some(line);
+            }
+            if replaceable {
+                return None;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let line = tokio::select! {
+        line = tokio::time::timeout(within, opening) => line.ok().flatten()?,
+        () = leg.gone() => return None,
+    };
+    debug!(provider = %lease.worker.short(), next, "a lost line was found again");
+    Some(line)
 }
 
 /// Takes the worker's frames to the receipt.
@@ -546,6 +618,8 @@ async fn receive(
             }
         };
         match said {
+            // It was here before the line was lost.
+            ToBuyer::Head(_) if receiving.has_begun() => {}
             ToBuyer::Head(head) => {
                 receiving.begin(head.content_type.as_str());
                 told.by(lease.worker, lease.weights());

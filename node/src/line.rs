@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use infernet_protocol::codec::Malformed;
 use infernet_protocol::names::{BEAT_EVERY, BEATS_MISSED};
 use infernet_protocol::stream::frames::{BuyerFrame, WorkerFrame};
@@ -75,15 +77,20 @@ pub(crate) struct BuyerLine {
     reader: StreamReader,
     writer: StreamWriter,
     session: BuyerSession,
+    relayed: bool,
+    fell_silent: bool,
 }
 
 impl BuyerLine {
     pub(crate) fn new(stream: DirectStream) -> Self {
+        let relayed = stream.relayed;
         let (reader, writer) = stream.split();
         Self {
             reader,
             writer,
             session: BuyerSession::default(),
+            relayed,
+            fell_silent: false,
         }
     }
 
@@ -95,8 +102,12 @@ impl BuyerLine {
         for frame in first {
             self.writer.hold(frame.to_bytes())?;
         }
-        if frames.iter().any(|frame| matches!(frame, BuyerFrame::Request(_))) {
-            self.session.requested();
+        for frame in frames {
+            match frame {
+                BuyerFrame::Request(_) => self.session.requested(),
+                BuyerFrame::Resume(resume) => self.session.resumed(resume.next),
+                _ => {}
+            }
         }
         unstalled(self.writer.send(last.to_bytes())).await
     }
@@ -110,9 +121,22 @@ impl BuyerLine {
     pub(crate) async fn next(&mut self) -> Result<ToBuyer, LineError> {
         let bytes = match tokio::time::timeout(SILENCE, self.reader.next()).await {
             Ok(frame) => frame?.ok_or(LineError::Lost)?,
-            Err(_) => return Err(LineError::Silent),
+            Err(_) => {
+                self.fell_silent = true;
+                return Err(LineError::Silent);
+            }
         };
         Ok(self.session.on_frame(WorkerFrame::from_bytes(&bytes)?)?)
+    }
+
+    /// Whether it leads through a relay.
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.relayed
+    }
+
+    /// Whether its connection may be dead without anybody having been told.
+    pub(crate) fn fell_silent(&self) -> bool {
+        self.fell_silent
     }
 
     /// Whether another request may use it.
@@ -196,6 +220,14 @@ impl WorkerLine {
     /// Sends a frame, and all that waits before it, at once.
     pub(crate) async fn send(&mut self, frame: impl Into<WorkerFrame>) -> Result<(), LineError> {
         unstalled(self.writer.send(frame.into().to_bytes())).await
+    }
+
+    /// Sends frames in one write.
+    pub(crate) async fn send_all(&mut self, frames: &[Bytes]) -> Result<(), LineError> {
+        for frame in frames {
+            self.writer.hold(frame)?;
+        }
+        unstalled(self.writer.flush()).await
     }
 
     /// The first frames of the next answer are not held.

@@ -442,6 +442,11 @@ impl Market {
         self.swarm.open(peer_id(&worker), multiaddrs(addresses)).await
     }
 
+    /// Closes what connections there are to a node: they may be dead without anybody having been told.
+    pub(crate) async fn hang_up(&self, worker: &NodeId) {
+        let _ = self.swarm.disconnect(peer_id(worker)).await;
+    }
+
     /// A peer broke the rules of the direct stream.
     pub(crate) fn punish(&self, node: &Arc<Node>, peer: PeerId) {
         if let Ok(worker) = NodeId::from_peer_id_bytes(&peer.to_bytes()) {

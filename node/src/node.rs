@@ -300,6 +300,11 @@ impl Node {
         self.market.left_alone()
     }
 
+    /// Closes the connections with a node; both may connect again.
+    pub async fn hang_up(&self, node: &NodeId) {
+        self.market.hang_up(node).await;
+    }
+
     /// Live leases that it bought.
     #[must_use]
     pub fn leases(&self) -> Vec<(LeaseId, NodeId, ModelId)> {

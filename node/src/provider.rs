@@ -3,29 +3,40 @@
 //! What a buyer is told was written down before. A lease is noted when it opens, its use before a request runs, and
 //! a receipt is durable before it is sent. Implements the worker's part of `specs/receipts.md`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use infernet_protocol::auction::{Decline, JobAccept, JobOffer};
 use infernet_protocol::capability::CapabilityAd;
 use infernet_protocol::market::lease::Papers;
 use infernet_protocol::market::worker::{Load, Refusal, Via, Worker};
+use infernet_protocol::names::RESUME_WITHIN;
 use infernet_protocol::receipt::ledger::LedgerError;
 use infernet_protocol::receipt::{Countersign, JobReceipt, Status, Step};
 use infernet_protocol::reputation::Service;
 use infernet_protocol::signed::Refused;
-use infernet_protocol::stream::frames::{FailCode, Open, Reconcile, Start};
+use infernet_protocol::stream::frames::{FailCode, Head, Open, Reconcile, Resume, Start, WorkerFrame};
 use infernet_protocol::{LeaseId, MicroUsd, Millis, ModelId, Network, NodeId, Price, RequestId, Verified};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock;
 use crate::happenings::{Happening, Happenings};
+use crate::line::WorkerLine;
 use crate::runtime::unpoisoned;
 use crate::store::{LeaseUsed, Record, RequestDropped, Side, Store, StoreError};
-use crate::worker::Mark;
+use crate::worker::{Answered, Mark};
 
+/// Lines on which a buyer goes on that wait to be taken over: one that comes back faster than that is told to ask again.
+const MOVES: usize = 4;
+/// Requests that were answered whole and are kept for a buyer that lost the line with their end: those of a few seconds
+/// on a busy node, each with the last of its frames.
+const OVER: usize = 64;
+/// How long.
+const KEPT: Duration = Duration::from_millis(RESUME_WITHIN.0 as u64);
 /// Requests whose stream was lost and whose marks are kept for a buyer that comes back.
 const LEFT_OPEN: usize = 1_024;
 
@@ -35,6 +46,69 @@ pub(crate) struct LeftOpen {
     pub(crate) lease: LeaseId,
     pub(crate) marks: Vec<Mark>,
     pub(crate) began: Instant,
+}
+
+/// A line on which a buyer goes on with a request that runs.
+#[derive(Debug)]
+pub(crate) struct Moved {
+    pub(crate) line: WorkerLine,
+    /// The first Data frame that it lacks.
+    pub(crate) next: u64,
+    /// Takes the line back when the request is over.
+    pub(crate) back: oneshot::Sender<WorkerLine>,
+}
+
+/// A request that was answered whole, for a buyer whose line was lost with its last frames.
+#[derive(Debug)]
+pub(crate) struct Over {
+    lease: LeaseId,
+    request: RequestId,
+    head: Option<Bytes>,
+    /// Data frames made, and the last of them.
+    frames: u64,
+    kept: VecDeque<Bytes>,
+    /// What comes behind the Data frames.
+    tail: Vec<Bytes>,
+    at: Instant,
+}
+
+impl Over {
+    pub(crate) fn new(
+        lease: LeaseId,
+        request: RequestId,
+        head: Option<Head>,
+        answered: Answered,
+        tail: &[WorkerFrame],
+    ) -> Self {
+        let bytes = |frame: &WorkerFrame| Bytes::from(frame.to_bytes());
+        let (frames, kept) = answered.into_kept();
+        Self {
+            lease,
+            request,
+            head: head.map(|head| bytes(&head.into())),
+            frames,
+            kept,
+            tail: tail.iter().map(bytes).collect(),
+            at: Instant::now(),
+        }
+    }
+
+    /// What a buyer lacks that has all before `next`; `None` where that is not kept.
+    fn from(&self, next: u64) -> Option<Vec<Bytes>> {
+        let lacking = usize::try_from(self.frames.checked_sub(next)?).ok()?;
+        let first = self.kept.len().checked_sub(lacking)?;
+        let head = self.head.iter().filter(|_| next == 0);
+        let rest = head.chain(self.kept.range(first..)).chain(&self.tail);
+        Some(rest.cloned().collect())
+    }
+}
+
+/// A request that runs, for those who do not run it.
+#[derive(Debug)]
+struct Running {
+    /// Cancelled when its buyer, on another connection, counts it as lost.
+    given_up: CancellationToken,
+    moves: mpsc::Sender<Moved>,
 }
 
 /// Why a message of a buyer was not filed.
@@ -71,9 +145,10 @@ pub(crate) struct Provider {
     store: Store,
     happenings: Happenings,
     worker: Mutex<Worker>,
-    /// Requests that run, and the word that their buyer has given them up.
-    running: Mutex<HashMap<(LeaseId, RequestId), CancellationToken>>,
+    running: Mutex<HashMap<(LeaseId, RequestId), Running>>,
     left_open: Mutex<BTreeMap<RequestId, LeftOpen>>,
+    /// The last requests that were answered whole, for a while.
+    over: Mutex<VecDeque<Over>>,
     /// Leases whose book in memory is ahead of the journal, since the disk refused: of them nothing more is said until
     /// a restart has read what was written.
     unwritten: Mutex<HashSet<LeaseId>>,
@@ -86,6 +161,7 @@ pub(crate) struct Slot<'a> {
     lease: LeaseId,
     request: RequestId,
     given_up: CancellationToken,
+    moves: mpsc::Receiver<Moved>,
     open: bool,
 }
 
@@ -107,6 +183,11 @@ impl Slot<'_> {
     /// Says when the buyer, on another connection, counts the request as lost.
     pub(crate) fn given_up(&self) -> CancellationToken {
         self.given_up.clone()
+    }
+
+    /// The buyer comes back on another line.
+    pub(crate) async fn moved(&mut self) -> Option<Moved> {
+        self.moves.recv().await
     }
 
     /// The stream was lost: the request stays open until the buyer comes back.
@@ -146,6 +227,7 @@ impl Provider {
             worker: Mutex::new(worker),
             running: Mutex::default(),
             left_open: Mutex::default(),
+            over: Mutex::default(),
             unwritten: Mutex::default(),
         }
     }
@@ -211,6 +293,7 @@ impl Provider {
         let mut worker = self.worker();
         let _ = worker.tick(clock::now());
         unpoisoned(&self.left_open).retain(|_, open| worker.lease(&open.lease).is_some());
+        unpoisoned(&self.over).retain(|over| over.at.elapsed() <= KEPT);
         unpoisoned(&self.unwritten).retain(|lease| worker.lease(lease).is_some());
     }
 
@@ -264,12 +347,18 @@ impl Provider {
             .on_request(&lease, request, clock::now())
             .map_err(Refusal::code)?;
         let given_up = CancellationToken::new();
-        unpoisoned(&self.running).insert((lease, request), given_up.clone());
+        let (moving, moves) = mpsc::channel(MOVES);
+        let running = Running {
+            given_up: given_up.clone(),
+            moves: moving,
+        };
+        unpoisoned(&self.running).insert((lease, request), running);
         let slot = Slot {
             provider: self,
             lease,
             request,
             given_up,
+            moves,
             open: true,
         };
         self.store
@@ -280,6 +369,33 @@ impl Provider {
             }))
             .map_err(|_| FailCode::Stopping)?;
         Ok(slot)
+    }
+
+    /// Hands a request that runs another line to go on with; gives the line back where it does not run any more.
+    pub(crate) fn go_on(&self, lease: LeaseId, request: RequestId, moved: Moved) -> Result<(), Moved> {
+        let running = unpoisoned(&self.running);
+        let Some(running) = running.get(&(lease, request)) else {
+            return Err(moved);
+        };
+        running.moves.try_send(moved).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(moved) | mpsc::error::TrySendError::Closed(moved) => moved,
+        })
+    }
+
+    /// Keeps a request that was answered whole for as long as it may be resumed.
+    pub(crate) fn keep(&self, over: Over) {
+        let mut kept = unpoisoned(&self.over);
+        while kept.len() >= OVER || kept.front().is_some_and(|over| over.at.elapsed() > KEPT) {
+            kept.pop_front();
+        }
+        kept.push_back(over);
+    }
+
+    /// What a buyer that resumes lacks of a request that is over; `None` where that is not kept.
+    pub(crate) fn over(&self, lease: &LeaseId, resume: &Resume) -> Option<Vec<Bytes>> {
+        let kept = unpoisoned(&self.over);
+        let is_it = |over: &&Over| (over.lease, over.request) == (*lease, resume.request) && over.at.elapsed() <= KEPT;
+        kept.iter().find(is_it)?.from(resume.next)
     }
 
     async fn issue(self: &Arc<Self>, lease: &LeaseId, step: Step) -> Result<Verified<JobReceipt>, FilingError> {
@@ -348,8 +464,8 @@ impl Provider {
         // What the buyer counts as lost while it still runs here streams into a connection that is dead: it ends, and
         // is receipted at the next account.
         for open in theirs.open.iter() {
-            if let Some(given_up) = unpoisoned(&self.running).get(&(theirs.lease, open.request)) {
-                given_up.cancel();
+            if let Some(running) = unpoisoned(&self.running).get(&(theirs.lease, open.request)) {
+                running.given_up.cancel();
             }
         }
         let price = self.price(&theirs.lease);

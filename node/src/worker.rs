@@ -4,6 +4,7 @@
 //! Start       is the accept of one of our live bids, presented by the buyer that signed it?    provider
 //! Run         is there a slot, and does the buyer owe us nothing? note the use of the lease   provider
 //!             hand the body to the engine, and the engine's bytes to the buyer                answer
+//! Resume      the line broke: hand this one to the request that still runs                    provider, answer
 //! Receipt     sign what was delivered, make it durable, send it                               provider
 //! Countersign file the buyer's signature; the lease is even again                             provider
 //! ```
@@ -11,8 +12,9 @@
 //! Durable when: a use is appended to the journal before its request runs, which survives a kill; a receipt is synced
 //! before it is sent, which survives a power cut; a countersignature is appended as it comes.
 //!
-//! Whatever fails is said in a `Fail` frame, and only what was delivered is ever charged. A stream that is lost
-//! leaves the request open until the buyer comes back and says how far it got. Implements `specs/stream.md`.
+//! Whatever fails is said in a `Fail` frame, and only what was delivered is ever charged. A request whose line is lost
+//! runs on for a while, and goes on where it was on the line that its buyer comes back with; one that is not resumed stays
+//! open until the buyer says how far it got. Implements `specs/stream.md`.
 
 mod answer;
 
@@ -24,24 +26,27 @@ use infernet_inference::{Endpoint, Job, allow, backend};
 use infernet_protocol::capability::Features;
 use infernet_protocol::codec::{List, Text};
 use infernet_protocol::receipt::{Commitment, Status, Step};
-use infernet_protocol::stream::frames::{self, Beat, Enclosed, End, Fail, FailCode, Reconcile, Request, Usage};
+use infernet_protocol::stream::frames::{
+    self, Beat, Enclosed, End, Fail, FailCode, Head, Reconcile, Request, Resume, Usage,
+};
 use infernet_protocol::stream::session::ToWorker;
 use infernet_protocol::{LeaseId, MicroUsd, Millis, Price};
 use infernet_swarm::DirectStream;
+use tokio::sync::oneshot;
 use tracing::{debug, info};
 
 use crate::line::{LineError, WorkerLine};
 use crate::node::Node;
-use crate::provider::{FilingError, LeftOpen, Slot};
-use answer::{Answered, Ended};
+use crate::provider::{FilingError, LeftOpen, Moved, Over, Slot};
+use answer::{Course, Ended};
 
-pub(crate) use answer::Mark;
+pub(crate) use answer::{Answered, Mark};
 
 /// Serves one substream from its Start to its end.
 pub(crate) async fn serve(node: Arc<Node>, stream: DirectStream) {
     let (peer, relayed) = (stream.peer, stream.relayed);
     let ended = match WorkerLine::new(stream) {
-        Ok(mut line) => converse(&node, &mut line).await,
+        Ok(line) => converse(&node, line).await,
         Err(error) => Err(error),
     };
     match ended {
@@ -54,7 +59,7 @@ pub(crate) async fn serve(node: Arc<Node>, stream: DirectStream) {
     }
 }
 
-async fn converse(node: &Arc<Node>, line: &mut WorkerLine) -> Result<(), LineError> {
+async fn converse(node: &Arc<Node>, mut line: WorkerLine) -> Result<(), LineError> {
     let mut lease = None;
     while let Some(said) = line.next().await? {
         match said {
@@ -63,19 +68,46 @@ async fn converse(node: &Arc<Node>, line: &mut WorkerLine) -> Result<(), LineErr
                 Err(code) => return line.send(fail(code, "the lease was refused")).await,
             },
             ToWorker::Run(request, body) => match lease {
-                Some(lease) => run(node, line, lease, &request, body.into()).await?,
+                Some(lease) => run(node, &mut line, lease, &request, body.into()).await?,
                 // The session lets nothing run before Start.
                 None => return line.send(fail(FailCode::Refused, "no lease was opened")).await,
             },
-            ToWorker::Resume(_) => {
-                line.end_request();
-                line.send(fail(FailCode::Gone, "this answer is no longer held; ask again"))
-                    .await?;
-            }
-            aside => attend(node, line, aside).await?,
+            ToWorker::Resume(resume) => line = resumed(node, line, lease, resume).await?,
+            aside => attend(node, &mut line, aside).await?,
         }
     }
     Ok(())
+}
+
+/// Hands the line to the request that it goes on with, and has it back when that is over.
+async fn resumed(
+    node: &Arc<Node>,
+    line: WorkerLine,
+    lease: Option<LeaseId>,
+    resume: Resume,
+) -> Result<WorkerLine, LineError> {
+    let (back, returned) = oneshot::channel();
+    let next = resume.next;
+    let moved = Moved { line, next, back };
+    let going_on = match lease {
+        Some(lease) => node.provider.go_on(lease, resume.request, moved),
+        None => Err(moved),
+    };
+    match going_on {
+        Ok(()) => returned.await.map_err(|_| LineError::Lost),
+        Err(Moved { mut line, .. }) => {
+            let over = lease.and_then(|lease| node.provider.over(&lease, &resume));
+            line.end_request();
+            match over {
+                Some(rest) => line.send_all(&rest).await?,
+                None => {
+                    line.send(fail(FailCode::Gone, "this request no longer runs; ask again"))
+                        .await?;
+                }
+            }
+            Ok(line)
+        }
+    }
 }
 
 /// What may come beside a request: countersignatures and books.
@@ -103,35 +135,87 @@ async fn run(
     let began = Instant::now();
     let body_bytes = body.len() as u64;
     let commitment = Commitment::of_request(&request.salt, &request.request, &body);
-    let slot = match node.provider.admit(lease, request.request) {
+    let mut slot = match node.provider.admit(lease, request.request) {
         Ok(slot) => slot,
         Err(code) => return refuse(line, fail(code, code.as_str())).await,
     };
-    let job = match job(node, lease, request, body) {
+    let (backend, job) = match job(node, lease, request, body) {
         Ok(job) => job,
         Err(fail) => return refuse(line, fail).await,
     };
     let mut answered = Answered::new(commitment, body_bytes, began);
-    let given_up = slot.given_up();
-    let ended = tokio::select! {
-        biased;
-        () = given_up.cancelled() => Ended::Lost(LineError::Lost),
-        ended = answer::give(node, line, job, request.request, &mut answered) => ended,
+    let mut course = Course::new(backend, job);
+    // The line that the buyer came back with, once the first was lost.
+    let mut moved: Option<Moved> = None;
+    let ended = loop {
+        let given_up = slot.given_up();
+        let now = moved.as_mut().map_or(&mut *line, |moved| &mut moved.line);
+        let (ended, again) = tokio::select! {
+            biased;
+            () = given_up.cancelled() => break Ended::Lost(LineError::Lost),
+            // The newest line wins, whether or not the one before is known to be lost.
+            again = slot.moved() => (Ended::Lost(LineError::Lost), again),
+            ended = answer::give(node, now, &mut course, request.request, &mut answered) => (ended, None),
+        };
+        let Ended::Lost(error) = ended else { break ended };
+        if error.is_fault_of_peer() {
+            break Ended::Lost(error);
+        }
+        let again = match again {
+            Some(again) => Some(again),
+            None => answer::wait(node, &mut slot, &mut course, &mut answered).await,
+        };
+        let Some(again) = again else {
+            break Ended::Lost(error);
+        };
+        debug!(%lease, next = again.next, "the buyer goes on with a request on another line");
+        match answer::go_on(again, course.head(), &answered).await {
+            Ok(Some(again)) => moved = Some(again),
+            Ok(None) => break Ended::Lost(error),
+            // That line is lost too, and the next may be better.
+            Err(_) => {}
+        }
     };
+    let made = (course.head(), answered);
+    match moved {
+        None => conclude(node, line, slot, request, made, ended).await,
+        Some(Moved {
+            line: mut last, back, ..
+        }) => {
+            let done = conclude(node, &mut last, slot, request, made, ended).await;
+            if done.is_ok() {
+                let _gone = back.send(last);
+            }
+            // Nothing more comes on the line that the request came on.
+            done.and(Err(LineError::Lost))
+        }
+    }
+}
+
+/// Says what came of a request: a receipt, or why there is none.
+async fn conclude(
+    node: &Arc<Node>,
+    line: &mut WorkerLine,
+    slot: Slot<'_>,
+    request: &Request,
+    (head, answered): (Option<Head>, Answered),
+    ended: Ended,
+) -> Result<(), LineError> {
     match ended {
         Ended::Lost(error) => {
+            let lease = slot.lease();
             slot.lose(LeftOpen {
                 lease,
+                began: answered.began,
                 marks: answered.into_marks(),
-                began,
             });
             Err(error)
         }
         Ended::Refused(why) if answered.frames() == 0 => {
-            debug!(%lease, code = %why.code, "request failed before its first token");
+            debug!(lease = %slot.lease(), code = %why.code, "request failed before its first token");
             refuse(line, why).await
         }
-        ended => settle(node, line, slot, request, answered, ended).await,
+        ended => settle(node, line, slot, request, (head, answered), ended).await,
     }
 }
 
@@ -196,41 +280,16 @@ fn job(
 /// All choices together may have this many times the most output of one.
 const OUTPUT_FACTOR: u32 = 4;
 
-/// Signs, keeps and sends the receipt for what was delivered.
+/// Signs, keeps and sends the receipt for what was delivered; the consumer's last bytes have not waited for our disk.
 async fn settle(
     node: &Arc<Node>,
     line: &mut WorkerLine,
     slot: Slot<'_>,
     request: &Request,
-    answered: Answered,
+    (head, answered): (Option<Head>, Answered),
     ended: Ended,
 ) -> Result<(), LineError> {
     let (status, usage) = (ended.status(), answered.usage());
-    // The consumer's last bytes do not wait for our disk.
-    let said = match ended {
-        Ended::Refused(fail) => {
-            line.send(Fail {
-                delivered: true,
-                ..fail
-            })
-            .await
-        }
-        _ => {
-            line.send(End {
-                frames: answered.frames(),
-            })
-            .await
-        }
-    };
-    if let Err(error) = said {
-        let lease = slot.lease();
-        slot.lose(LeftOpen {
-            lease,
-            began: answered.began,
-            marks: answered.into_marks(),
-        });
-        return Err(error);
-    }
     let step = |price: Price| Step {
         request: request.request,
         status,
@@ -250,10 +309,18 @@ async fn settle(
         .await?
         .ok_or(LineError::Lost)?;
     node.observe(&receipt);
-    line.hold_now(Usage {
+    let usage = Usage {
         input_tokens: usage.input_tokens,
         output_tokens: usage.output_tokens,
-    })?;
+    };
+    if status == Status::Completed {
+        // Its last frames may be lost with the line.
+        let frames = answered.frames();
+        let tail = [End { frames }.into(), usage.into(), enclosed(receipt.bytes()).into()];
+        node.provider
+            .keep(Over::new(receipt.lease, request.request, head, answered, &tail));
+    }
+    line.hold_now(usage)?;
     line.end_request();
     line.send(enclosed(receipt.bytes())).await?;
     debug!(lease = %receipt.lease, seq = receipt.seq, %status, amount = %receipt.step.amount, "receipt sent");

@@ -109,7 +109,10 @@ async fn official_clients_have_tools_called_by_llamacpp() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("tool-caller.gguf");
     let model = model.to_str().unwrap();
-    let made = python().arg(format!("{HERE}/llamacpp/tool_model.py")).arg(model).status();
+    let made = python()
+        .arg(format!("{HERE}/llamacpp/tool_model.py"))
+        .arg(model)
+        .status();
     assert!(soon("a model is made", made).await.unwrap().success());
     let script = "../plugins/inference/tests/llamacpp_server.py";
     let (_server, address) = engine(script, &[model, "4", "--context", "4096"]).await;

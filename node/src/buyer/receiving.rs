@@ -87,6 +87,11 @@ impl Receiving {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// Whether the engine's head has come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.watch.is_some()
+    }
+
     pub(super) fn begin(&mut self, content_type: &str) {
         let framing = match content_type.starts_with(ContentType::EventStream.as_str()) {
             true => ContentType::EventStream,

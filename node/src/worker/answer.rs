@@ -1,22 +1,20 @@
 //! One answer from the engine to the buyer: bytes as they come, a beat where none come, and the buyer's word at any
-//! time. What passes is counted and committed to; the text is not kept.
+//! time. Where the line breaks, the engine goes on for a while in case the buyer comes back on another.
+
+mod course;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use infernet_inference::backend::{Backend, BackendError, ContentType, Counted, Piece, Usage};
-use infernet_inference::watch::Watch;
-use infernet_inference::{Answer, Job};
-use infernet_protocol::codec::Text;
-use infernet_protocol::names::{BEAT_EVERY, PART_BYTES};
-use infernet_protocol::receipt::Commitment;
-use infernet_protocol::stream::frames::{self, Beat, Fail, FailCode, Head};
+use infernet_protocol::RequestId;
+use infernet_protocol::names::{BEAT_EVERY, RESUME_WITHIN};
+use infernet_protocol::stream::frames::{Beat, End, Fail, FailCode, Head};
 use infernet_protocol::stream::session::ToWorker;
-use infernet_protocol::{Digest, Millis, RequestId};
 
 use crate::line::{LineError, Turn, WorkerLine};
 use crate::node::Node;
+use crate::provider::{Moved, Slot};
+pub(crate) use course::{Answered, Course, Mark};
 
 /// An answer that takes longer is ended: no engine streams for an hour to somebody who still reads.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
@@ -39,155 +37,60 @@ pub(crate) enum Ended {
     Lost(LineError),
 }
 
-/// How far an answer was at one of its frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
-    /// Commitment up to and including the frame.
-    pub(crate) commitment: Digest,
-    /// What had been delivered by then.
-    pub(crate) usage: Usage,
-}
-
-/// What was delivered of an answer.
-#[derive(Debug)]
-pub(crate) struct Answered {
-    pub(crate) began: Instant,
-    commitment: Commitment,
-    request_bytes: u64,
-    watch: Option<Watch>,
-    marks: Vec<Mark>,
-    counted: Option<Usage>,
-    first: Option<Millis>,
-}
-
-impl Answered {
-    pub(crate) fn new(commitment: Commitment, request_bytes: u64, began: Instant) -> Self {
-        let (watch, counted, first) = (None, None, None);
-        Self {
-            began,
-            commitment,
-            request_bytes,
-            watch,
-            marks: Vec::new(),
-            counted,
-            first,
-        }
-    }
-
-    /// Data frames sent.
-    pub(crate) fn frames(&self) -> u64 {
-        self.marks.len() as u64
-    }
-
-    pub(crate) fn commitment(&self) -> Digest {
-        self.commitment.digest()
-    }
-
-    pub(crate) fn ttft(&self) -> Millis {
-        self.first.unwrap_or_default()
-    }
-
-    /// The engine's own count where it finished; of an answer cut short, what passed by.
-    pub(crate) fn usage(&self) -> Usage {
-        self.counted.unwrap_or_else(|| self.estimate())
-    }
-
-    /// How far the answer was at each frame, for a buyer that comes back.
-    pub(crate) fn into_marks(self) -> Vec<Mark> {
-        self.marks
-    }
-
-    fn estimate(&self) -> Usage {
-        match &self.watch {
-            Some(watch) if !self.marks.is_empty() => Usage::estimated(self.request_bytes, watch.seen()),
-            _ => Usage {
-                input_tokens: 0,
-                output_tokens: 0,
-                counted: Counted::Estimated,
-            },
-        }
-    }
-
-    /// Takes bytes for the next Data frame and gives the frame.
-    fn frame(&mut self, bytes: &Bytes, tokens: Option<Vec<u32>>) -> Vec<u8> {
-        let number = self.frames();
-        self.first.get_or_insert_with(|| super::millis(self.began));
-        self.commitment.add(number, bytes);
-        if let Some(watch) = &mut self.watch {
-            // An answer too long to be read is still delivered; its usage is then the engine's own word.
-            let _ = watch.push(bytes);
-        }
-        self.marks.push(Mark {
-            commitment: self.commitment.digest(),
-            usage: Usage::default(),
-        });
-        let usage = self.estimate();
-        if let Some(mark) = self.marks.last_mut() {
-            mark.usage = usage;
-        }
-        frames::data(number, bytes, tokens.as_deref())
-    }
-}
-
-/// Runs the job and gives the buyer what comes.
+/// Gives the buyer what comes, on one line, and then says how it ended; what was given on another line before is not
+/// given again.
 pub(crate) async fn give(
     node: &Arc<Node>,
     line: &mut WorkerLine,
-    (backend, job): (Arc<dyn Backend>, Job),
+    course: &mut Course,
     request: RequestId,
     answered: &mut Answered,
 ) -> Ended {
     line.begin_answer();
     let stopping = node.tasks.token();
-    let course = async {
-        let mut answer = match begin(node, line, backend.run(job), request).await? {
-            Ok(answer) => answer,
-            Err(BackendError::Refused { status, body }) if (400..500).contains(&status) => {
-                return refused_by_engine(line, answered, status, &body);
-            }
-            Err(error) => return Err(refusal(&error)),
-        };
-        head(line, answer.status, answer.content_type)?;
-        answered.watch = Some(Watch::new(answer.content_type));
-        pour(node, line, &mut answer, request, answered).await
-    };
-    tokio::select! {
+    let longest = tokio::time::Instant::from_std(answered.began + LONGEST);
+    let ended = tokio::select! {
         biased;
         () = stopping.cancelled() => Ended::Refused(super::fail(FailCode::Stopping, "the provider is stopping")),
-        ended = tokio::time::timeout(LONGEST, course) => match ended {
-            Ok(Ok(())) => Ended::Completed,
-            Ok(Err(ended)) => ended,
+        ended = tokio::time::timeout_at(longest, pour(node, line, course, request, answered)) => match ended {
+            Ok(Ok(ended) | Err(ended)) => ended,
             Err(_) => Ended::TimedOut,
         },
+    };
+    if matches!(ended, Ended::Lost(_)) {
+        return ended;
     }
-}
-
-/// Waits for the engine's head, and meanwhile beats and listens.
-async fn begin(
-    node: &Arc<Node>,
-    line: &mut WorkerLine,
-    running: impl Future<Output = Result<Answer, BackendError>>,
-    request: RequestId,
-) -> Result<Result<Answer, BackendError>, Ended> {
-    tokio::pin!(running);
-    let mut beats = beats();
-    loop {
-        tokio::select! {
-            answer = &mut running => return Ok(answer),
-            turn = line.turn() => heed(node, line, turn, request).await?,
-            _ = beats.tick() => line.hold_now(Beat { next: 0 }).map_err(Ended::Lost)?,
+    course.end();
+    // What failed before its first token is told by whoever knows that it costs nothing.
+    let said = match &ended {
+        Ended::Refused(_) if answered.frames() == 0 => return ended,
+        Ended::Refused(fail) => {
+            let delivered = true;
+            line.send(Fail {
+                delivered,
+                ..fail.clone()
+            })
+            .await
         }
+        _ => {
+            let frames = answered.frames();
+            line.send(End { frames }).await
+        }
+    };
+    match said {
+        Ok(()) => ended,
+        Err(error) => Ended::Lost(error),
     }
 }
 
-/// Hands the engine's pieces on until there are no more.
+/// Hands what the engine makes on until there is no more.
 async fn pour(
     node: &Arc<Node>,
     line: &mut WorkerLine,
-    answer: &mut Answer,
+    course: &mut Course,
     request: RequestId,
     answered: &mut Answered,
-) -> Result<(), Ended> {
+) -> Result<Ended, Ended> {
     let mut beats = beats();
     loop {
         tokio::select! {
@@ -199,22 +102,85 @@ async fn pour(
                     tokio::task::yield_now().await;
                 }
             }
-            piece = answer.next(), if !line.is_full() => match piece {
-                Some(Ok(Piece::Data { bytes, tokens })) => {
-                    let mut tokens = tokens;
-                    for part in parts(&bytes) {
-                        let frame = answered.frame(&part, tokens.take());
-                        line.hold(&frame).map_err(Ended::Lost)?;
-                    }
+            made = make(course, answered), if !line.is_full() => {
+                if let Some(head) = made.head {
+                    line.hold_back(head).map_err(Ended::Lost)?;
+                }
+                for frame in answered.from(made.from).into_iter().flatten() {
+                    line.hold(frame).map_err(Ended::Lost)?;
+                }
+                if answered.frames() > made.from {
                     beats.reset();
                 }
-                Some(Ok(Piece::Usage(usage))) => answered.counted = Some(usage),
-                Some(Err(error)) => return Err(refusal(&error)),
-                None => return Ok(()),
-            },
+                answered.let_go();
+                if let Some(ended) = made.ended {
+                    return Ok(ended);
+                }
+            }
             _ = beats.tick() => line.hold_now(Beat { next: answered.frames() }).map_err(Ended::Lost)?,
         }
     }
+}
+
+/// What one step of the engine brought.
+struct Made {
+    head: Option<Head>,
+    /// The first of its Data frames, where there are any.
+    from: u64,
+    ended: Option<Ended>,
+}
+
+async fn make(course: &mut Course, answered: &mut Answered) -> Made {
+    let (from, had_head) = (answered.frames(), course.has_head());
+    let ended = course.step(answered).await;
+    let head = if had_head { None } else { course.head() };
+    Made { head, from, ended }
+}
+
+/// Lets the engine go on without a reader, as far as is kept, until the buyer comes back on another line; `None` where it
+/// does not come in time or has given the request up.
+pub(crate) async fn wait(
+    node: &Arc<Node>,
+    slot: &mut Slot<'_>,
+    course: &mut Course,
+    answered: &mut Answered,
+) -> Option<Moved> {
+    let (stopping, given_up) = (node.tasks.token(), slot.given_up());
+    let late = tokio::time::sleep(Duration::from_millis(u64::from(RESUME_WITHIN.0)));
+    tokio::pin!(late);
+    loop {
+        tokio::select! {
+            biased;
+            () = stopping.cancelled() => return None,
+            () = given_up.cancelled() => return None,
+            moved = slot.moved() => return moved,
+            () = &mut late => return None,
+            () = course.run_ahead(answered) => {}
+        }
+    }
+}
+
+/// Gives a buyer that has come back on another line what it lacks; `None` where that is no longer kept, which it is told.
+pub(crate) async fn go_on(moved: Moved, head: Option<Head>, answered: &Answered) -> Result<Option<Moved>, LineError> {
+    let Moved { mut line, next, back } = moved;
+    let Some(frames) = answered.from(next) else {
+        line.end_request();
+        line.send(super::fail(
+            FailCode::Gone,
+            "what you lack of this answer is no longer held",
+        ))
+        .await?;
+        let _gone = back.send(line);
+        return Ok(None);
+    };
+    line.begin_answer();
+    if let Some(head) = head.filter(|_| next == 0) {
+        line.hold_back(head)?;
+    }
+    for frame in frames {
+        line.hold(frame)?;
+    }
+    Ok(Some(Moved { line, next, back }))
 }
 
 /// What the buyer says while its answer is under way.
@@ -231,50 +197,9 @@ async fn heed(
     }
 }
 
-/// An engine's own 4xx goes to the consumer as the engine wrote it, and costs nothing.
-fn refused_by_engine(line: &mut WorkerLine, answered: &mut Answered, status: u16, body: &Bytes) -> Result<(), Ended> {
-    head(line, status, ContentType::Json)?;
-    for part in parts(body) {
-        let frame = answered.frame(&part, None);
-        line.hold(&frame).map_err(Ended::Lost)?;
-    }
-    answered.counted = Some(Usage::default());
-    Ok(())
-}
-
-fn head(line: &mut WorkerLine, status: u16, content_type: ContentType) -> Result<(), Ended> {
-    line.hold_back(Head {
-        status,
-        content_type: Text::lossy(content_type.as_str()),
-    })
-    .map_err(Ended::Lost)
-}
-
-fn refusal(error: &BackendError) -> Ended {
-    let code = match error {
-        BackendError::Busy { .. } => FailCode::Busy,
-        BackendError::Timeout(_) => FailCode::Timeout,
-        BackendError::Unsupported(_) => FailCode::Request,
-        _ => FailCode::Engine,
-    };
-    Ended::Refused(Fail {
-        retryable: error.is_retryable(),
-        ..super::fail(code, &error.to_string())
-    })
-}
-
 pub(super) fn beats() -> tokio::time::Interval {
     let every = Duration::from_millis(u64::from(BEAT_EVERY.0));
     let mut beats = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
     beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     beats
-}
-
-/// Cuts what is too long for one frame.
-fn parts(bytes: &Bytes) -> impl Iterator<Item = Bytes> {
-    let bytes = bytes.clone();
-    (0..bytes.len().div_ceil(PART_BYTES)).map(move |part| {
-        let start = part * PART_BYTES;
-        bytes.slice(start..bytes.len().min(start + PART_BYTES))
-    })
 }

@@ -231,3 +231,33 @@ async fn a_consumer_that_goes_away_stops_the_engine_and_leaves_a_receipt() {
         "what was delivered is on it"
     );
 }
+
+/// Nobody says Cancel, and nobody comes back: the engine goes on for as long as somebody may.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_whose_consumer_died_ends_when_nobody_comes_back() {
+    let homes: [NodeHome; 3] = Default::default();
+    let hub = Process::bootstrap(&homes[0]).await;
+    let slow = Script {
+        reply: Reply::Words(100_000),
+        token_ms: 5,
+        ..Script::default()
+    };
+    let engine = Engine::start(slow).await;
+    let _provider = Process::provider(&homes[1], hub.address(), engine.address()).await;
+    let mut gateway = Process::gateway(&homes[2], hub.address()).await;
+    let client = Client::default();
+    let mut answer = client.begin(&gateway, "scripted", true, 100_000).await.unwrap();
+    soon("bytes", answer.chunk()).await.unwrap().unwrap();
+    gateway.kill().await;
+    let struck = engine.scripted.counts();
+    assert_eq!((struck.running, struck.cancelled), (1, 0));
+    engine
+        .until("the engine stops", |counts| {
+            counts.cancelled == 1 && counts.running == 0
+        })
+        .await;
+    assert!(
+        engine.scripted.counts().tokens > struck.tokens,
+        "it went on for a while"
+    );
+}
