@@ -24,7 +24,7 @@ const REFRESH: Duration = Duration::from_secs(3);
 
 /// Publishes this node's ad now, at its interval, and whenever what it serves changes; withdraws it at the end.
 pub(crate) async fn publish(node: Arc<Node>) {
-    let mut changes = node.engines.changes();
+    let (mut changes, mut whereabouts) = (node.engines.changes(), node.whereabouts());
     let mut announced = Vec::new();
     loop {
         let heard = match sign(&node) {
@@ -45,6 +45,7 @@ pub(crate) async fn publish(node: Arc<Node>) {
             () = node.tasks.cancelled() => break,
             () = tokio::time::sleep(pause) => {}
             Ok(()) = changes.changed() => {}
+            Ok(()) = whereabouts.changed() => {}
         }
     }
     withdraw(&node).await;

@@ -84,6 +84,20 @@ impl Control for Controlled {
             .into())
     }
 
+    async fn ads(&self) -> Answer {
+        let ads = self.node.ads().into_iter().map(|ad| {
+            json!({
+                "peer_id": ad.signer().peer_id(),
+                "agent": ad.agent.to_string(),
+                "sequence": ad.sequence,
+                "addresses": ad.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "models": ad.models.iter().map(|model| model.id.to_string()).collect::<Vec<_>>(),
+                "slots": ad.slots,
+            })
+        });
+        Ok(ads.collect::<Vec<_>>().into())
+    }
+
     async fn spent(&self) -> Answer {
         let (hour, day) = self.node.spent();
         let by_key = self.node.spent_by_key().into_iter();

@@ -57,6 +57,8 @@ pub trait Control: Send + Sync + 'static {
     async fn models(&self) -> Answer;
     /// Rows of the ledger, as `store::answer_receipts` gives them.
     async fn receipts(&self, params: Value) -> Answer;
+    /// Providers by their ads, with where they say that they are.
+    async fn ads(&self) -> Answer;
     /// What was spent, in all and by key of the gateway.
     async fn spent(&self) -> Answer;
     /// Exported leases, as `store::answer_export` gives them.
@@ -173,6 +175,7 @@ async fn answer(line: &[u8], control: &dyn Control) -> Answer {
         Some("status") => control.status().await,
         Some("peers") => control.peers().await,
         Some("models") => control.models().await,
+        Some("ads") => control.ads().await,
         Some("spent") => control.spent().await,
         Some("receipts") => control.receipts(params).await,
         Some("export") => control.export(params).await,
@@ -246,6 +249,9 @@ mod tests {
             Err(Refusal::new("the swarm is busy: try again"))
         }
         async fn models(&self) -> Answer {
+            Ok(json!([]))
+        }
+        async fn ads(&self) -> Answer {
             Ok(json!([]))
         }
         async fn spent(&self) -> Answer {

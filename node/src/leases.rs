@@ -384,6 +384,14 @@ impl Leases {
         }
     }
 
+    /// A worker is reached directly from now on: substreams through relays are used no more.
+    pub(crate) fn leave_circuits(&self, worker: &NodeId) {
+        let live: Vec<_> = unpoisoned(&self.live).values().flatten().cloned().collect();
+        for lease in live.iter().filter(|lease| lease.worker == *worker) {
+            unpoisoned(&lease.idle).retain(|line| !line.is_relayed());
+        }
+    }
+
     /// Ends a lease: nothing is asked of it any more.
     pub(crate) fn end(&self, lease: &Lease) {
         unpoisoned(&lease.state).end();

@@ -68,6 +68,13 @@ pub(crate) async fn run(node: Arc<Node>, mut events: EventReceiver) {
             Event::Connected { peer } => {
                 drop(node.tasks.spawn_until_cancelled("greet", greet(node.clone(), peer)));
             }
+            Event::Reachable { addresses } => node.reachable_at(&addresses),
+            Event::Direct { peer } => {
+                debug!(%peer, "a direct way was found");
+                if let Ok(worker) = NodeId::from_peer_id_bytes(&peer.to_bytes()) {
+                    node.leases.leave_circuits(&worker);
+                }
+            }
             other => debug!(?other, "swarm"),
         }
     }

@@ -15,7 +15,7 @@ use infernet_protocol::reputation::{Service, Standing};
 use infernet_protocol::stream::frames::{FailCode, WorkerFrame};
 use infernet_protocol::{Identity, LeaseId, MicroUsd, Millis, ModelId, Network, NodeId, Price, Verified};
 use infernet_swarm::{Handle, Multiaddr, PeerInfo, Role};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tracing::info;
 
 use crate::buyer::consumer::{self, Answer};
@@ -34,6 +34,8 @@ use crate::{ads, network, recovery};
 pub(crate) const AGENT: &str = concat!("infernet/", env!("CARGO_PKG_VERSION"));
 /// Slots of a provider whose engines do not say.
 const SLOTS_USUAL: u16 = 16;
+/// Relays on which a provider that cannot be reached holds a place: the loss of one cuts nobody off.
+const RELAYS: usize = 2;
 /// Tasks get this long to end when the node stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -131,7 +133,7 @@ pub struct Node {
     pub(crate) happenings: Happenings,
     pub(crate) tags: Vec<String>,
     pub(crate) last_sequence: u64,
-    addresses: List<Address, ADDRESSES>,
+    addresses: watch::Sender<List<Address, ADDRESSES>>,
     slots: Option<u16>,
     pub(crate) rails: Vec<Rail>,
     /// Requests of this node's own consumers that are under way.
@@ -179,11 +181,9 @@ impl Node {
         let (sources, price) = selling
             .as_ref()
             .map_or_else(Default::default, |s| (s.engines.clone(), s.price));
-        let addresses = if settings.advertise {
-            swarm.dialable_addrs().await?
-        } else {
-            Vec::new()
-        };
+        // Bound by now, what is known of them comes with the first events.
+        swarm.listen_addrs().await?;
+        let addresses = swarm.advertised().await?;
         let node = Arc::new(Self {
             market: Market::new(
                 identity.clone(),
@@ -203,7 +203,7 @@ impl Node {
             own: Engines::new(settings.own.clone(), Price::FREE),
             tags: vec!["c0mpute:role:infernet".to_owned(), "c0mpute:class:A".to_owned()],
             last_sequence: recovered.ad_sequence,
-            addresses: advertised(&addresses, &settings.external),
+            addresses: watch::Sender::new(texts(&addresses)),
             slots: selling.as_ref().and_then(|selling| selling.slots),
             rails: selling
                 .iter()
@@ -363,7 +363,21 @@ impl Node {
     }
 
     pub(crate) fn advertised(&self) -> List<Address, ADDRESSES> {
-        self.addresses.clone()
+        self.addresses.borrow().clone()
+    }
+
+    /// Changes whenever what this node may say of where it is does.
+    pub(crate) fn whereabouts(&self) -> watch::Receiver<List<Address, ADDRESSES>> {
+        self.addresses.subscribe()
+    }
+
+    pub(crate) fn reachable_at(&self, addresses: &[Multiaddr]) {
+        let told = texts(addresses);
+        self.addresses.send_if_modified(|known| {
+            let changes = *known != told;
+            *known = told;
+            changes
+        });
     }
 
     /// Requests at once, as the operator or the engines say.
@@ -424,6 +438,13 @@ fn swarm_config(settings: &Settings) -> infernet_swarm::Config {
     config.external.clone_from(&settings.external);
     config.topics = vec![network.capability_topic(), network.jobs_topic(INFERENCE)];
     config.agent = AGENT.to_owned();
+    config.outbound_only = !settings.advertise;
+    if config.outbound_only {
+        // It is called through its relays' circuits alone.
+        config.listen.clear();
+    }
+    // Nobody calls who only buys.
+    config.relays = if settings.selling.is_some() { RELAYS } else { 0 };
     config.mdns = settings.mdns;
     config.upnp = settings.upnp;
     let full = crate::worker::fail(FailCode::Busy, "too many streams are open here");
@@ -447,8 +468,8 @@ fn worker_config(selling: Option<&Selling>) -> worker::Config {
     }
 }
 
-/// Addresses for the ad: those that the user names first, then those that are bound.
-fn advertised(bound: &[Multiaddr], external: &[Multiaddr]) -> List<Address, ADDRESSES> {
-    let texts = external.iter().chain(bound).map(ToString::to_string);
+/// Addresses as an ad has them.
+fn texts(addresses: &[Multiaddr]) -> List<Address, ADDRESSES> {
+    let texts = addresses.iter().map(ToString::to_string);
     List::first_of(texts.filter_map(|text| Text::new(text).ok()))
 }

@@ -13,6 +13,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::namespaces::Host;
+
 /// No test waits longer for one thing to happen, on a machine with other work.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -166,6 +168,66 @@ impl Process {
             command.arg("--model").arg(model);
         }
         Self::start(command).await
+    }
+
+    /// A bootstrap node on a machine of its own.
+    pub async fn bootstrap_on(host: &Host, home: &NodeHome, join: &[&str]) -> Self {
+        let mut command = host.command(&program("infernet-bootstrap"));
+        quiet(&mut command)
+            .args(["--json", "--network", "test", "--home"])
+            .arg(home.path())
+            .stderr(Stdio::null());
+        for address in join {
+            command.args(["--bootstrap", address]);
+        }
+        Self::start(command).await
+    }
+
+    /// A node on a machine of its own: `start` or `gateway` with what else is said.
+    pub async fn node_on(
+        host: &Host,
+        home: &NodeHome,
+        join: &[&str],
+        words: &[&str],
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let log = std::env::vars_os().find(|(name, _)| name == "INFERNET_LOG");
+        let stderr = if log.is_some() { Stdio::inherit() } else { Stdio::null() };
+        let mut command = host.command(&program("infernet"));
+        quiet(&mut command)
+            .envs(log)
+            .envs(settings.iter().copied())
+            .arg("--home")
+            .arg(home.path())
+            .args(["--json", words[0], "--no-mdns", "--no-upnp", "--network", "test"])
+            .args(&words[1..])
+            .args(["--gateway", "127.0.0.1:0"])
+            .stderr(stderr);
+        for address in join {
+            command.args(["--bootstrap", address]);
+        }
+        Self::start(command).await
+    }
+
+    /// The engine of the benchmarks on a machine of its own, and its address there: `bench-paced` says fifty tokens a
+    /// second.
+    pub async fn engine_on(host: &Host) -> (Child, String) {
+        let mut command = host.command(&program("infernet"));
+        quiet(&mut command)
+            .arg("--home")
+            .arg(std::env::temp_dir())
+            .args(["bench", "engine"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().expect("the program starts");
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("it has an output"));
+        soon("the engine's address", stdout.read_line(&mut line))
+            .await
+            .expect("its output can be read");
+        assert!(line.starts_with("http"), "no address but {line:?}");
+        (child, line.trim().to_owned())
     }
 
     /// A node that only buys.

@@ -11,7 +11,8 @@ use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::request_response::ProtocolSupport;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{connection_limits, identify, kad, mdns, ping, relay, request_response, upnp};
+use libp2p::{autonat, connection_limits, dcutr, identify, kad, mdns, ping, relay, request_response, upnp};
+use rand::rngs::StdRng;
 
 use crate::config::{Config, Limits, Role};
 use crate::direct_only::DirectOnly;
@@ -46,8 +47,15 @@ pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Exchanges under way on one connection, both directions.
 const ASKS_PER_CONNECTION: usize = 64;
 
-/// Round trips are measured this often; between them a lost connection shows when it is used.
-const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// Round trips are measured this often. One that does not come back in time is a connection that is dead without either
+/// side having been told, as after a network was parted; it is closed, and made anew.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether an address can be reached from outside is asked this often, while there are any of which it is not known.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Addresses of which it is asked: TCP and QUIC over IPv4 and IPv6, as a few peers see them.
+const PROBED: usize = 8;
 
 /// What a relay carries for one circuit, in time and bytes: an offer exchange, and inference for those who have no other
 /// way.
@@ -73,6 +81,9 @@ pub(crate) struct Behaviour {
     pub(crate) streams: Toggle<stream::behaviour::Behaviour>,
     pub(crate) relay_client: relay::client::Behaviour,
     pub(crate) relay_server: Toggle<relay::Behaviour>,
+    pub(crate) autonat_client: Toggle<autonat::v2::client::Behaviour>,
+    pub(crate) autonat_server: Toggle<autonat::v2::server::Behaviour>,
+    pub(crate) dcutr: Toggle<dcutr::Behaviour>,
     pub(crate) mdns: Toggle<mdns::tokio::Behaviour>,
     pub(crate) upnp: Toggle<upnp::tokio::Behaviour>,
 }
@@ -87,7 +98,9 @@ impl Behaviour {
     ) -> Result<Self, Error> {
         let id = keypair.public().to_peer_id();
         let node = config.role == Role::Node;
-        let mdns = match config.mdns {
+        // What tells others where this machine is.
+        let open = node && !config.outbound_only;
+        let mdns = match config.mdns && !config.outbound_only {
             true => Some(mdns::tokio::Behaviour::new(mdns::Config::default(), id).map_err(Error::Multicast)?),
             false => None,
         };
@@ -97,11 +110,16 @@ impl Behaviour {
             identify: identify::Behaviour::new(
                 identify::Config::new(names.family.clone(), keypair.public())
                     .with_agent_version(config.agent.clone())
-                    .with_push_listen_addr_updates(true)
+                    .with_push_listen_addr_updates(!config.outbound_only)
+                    .with_hide_listen_addrs(config.outbound_only)
                     // Which of a peer's addresses are worth knowing is decided in `peers`, not by the library's cache.
                     .with_cache_size(0),
             ),
-            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
+            ping: ping::Behaviour::new(
+                ping::Config::new()
+                    .with_interval(PING_INTERVAL)
+                    .with_timeout(PING_TIMEOUT),
+            ),
             gossip: DirectOnly::new(gossip::behaviour(&config.topics)?),
             kad: DirectOnly::new(dht(config, names, keypair)),
             ad: exchange(Exchange::Ad, names),
@@ -111,8 +129,13 @@ impl Behaviour {
                 .into(),
             relay_client,
             relay_server: (!node).then(|| relay_server(keypair)).into(),
+            autonat_client: open.then(autonat_client).into(),
+            autonat_server: (!node).then(autonat::v2::server::Behaviour::default).into(),
+            dcutr: open.then(|| dcutr::Behaviour::new(id)).into(),
             mdns: mdns.into(),
-            upnp: config.upnp.then(upnp::tokio::Behaviour::default).into(),
+            upnp: (config.upnp && !config.outbound_only)
+                .then(upnp::tokio::Behaviour::default)
+                .into(),
         })
     }
 
@@ -149,6 +172,8 @@ fn dht(config: &Config, names: &Names, keypair: &Keypair) -> kad::Behaviour<Memo
         },
     );
     let mut settings = kad::Config::new(names.kad.clone());
+    // A node that nobody may find has nothing to look for either: its table stays empty.
+    let refresh = (!config.outbound_only).then_some(TABLE_REFRESH);
     settings
         .set_query_timeout(QUERY_TIMEOUT)
         .set_record_filtering(kad::StoreInserts::FilterBoth)
@@ -160,9 +185,12 @@ fn dht(config: &Config, names: &Names, keypair: &Keypair) -> kad::Behaviour<Memo
         .set_max_packet_size(DHT_PACKET)
         // Peers enter the table when identify has told which of their addresses make sense.
         .set_kbucket_inserts(kad::BucketInserts::Manual)
-        .set_periodic_bootstrap_interval(Some(TABLE_REFRESH));
+        .set_periodic_bootstrap_interval(refresh);
     let mut kad = kad::Behaviour::with_config(id, store, settings);
-    let server = config.kad_server.or((config.role == Role::Bootstrap).then_some(true));
+    let server = match config.outbound_only {
+        true => Some(false),
+        false => config.kad_server.or((config.role == Role::Bootstrap).then_some(true)),
+    };
     kad.set_mode(server.map(|server| if server { kad::Mode::Server } else { kad::Mode::Client }));
     kad
 }
@@ -176,6 +204,13 @@ fn exchange(exchange: Exchange, names: &Names) -> request_response::Behaviour<Co
         .with_request_timeout(ASK_TIMEOUT)
         .with_max_concurrent_streams(ASKS_PER_CONNECTION);
     request_response::Behaviour::with_codec(Codec(exchange), [(protocol.clone(), ProtocolSupport::Full)], config)
+}
+
+fn autonat_client() -> autonat::v2::client::Behaviour {
+    let config = autonat::v2::client::Config::default()
+        .with_probe_interval(PROBE_INTERVAL)
+        .with_max_candidates(PROBED);
+    autonat::v2::client::Behaviour::new(rand::make_rng::<StdRng>(), config)
 }
 
 fn relay_server(keypair: &Keypair) -> relay::Behaviour {

@@ -62,6 +62,11 @@ pub struct Config {
     pub kad_server: Option<bool>,
     /// Payload of the one frame with which a direct stream is refused when the node is full. The peer's node reads it.
     pub refusal: Bytes,
+    /// Relays on which a node that cannot be reached from outside reserves a place; none for a node that nobody calls.
+    pub relays: usize,
+    /// Whether no address of this machine may become known to anybody but the peers in `bootstrap`: nothing else is
+    /// dialled, nothing is asked of the DHT, and it is reached through their circuits alone.
+    pub outbound_only: bool,
     /// Bounds that differ between deployments.
     pub limits: Limits,
 }
@@ -82,6 +87,8 @@ impl Config {
             upnp: false,
             kad_server: None,
             refusal: Bytes::new(),
+            relays: 0,
+            outbound_only: false,
             limits: Limits::of(role),
         }
     }
@@ -100,6 +107,8 @@ impl fmt::Debug for Config {
             .field("mdns", &self.mdns)
             .field("upnp", &self.upnp)
             .field("kad_server", &self.kad_server)
+            .field("relays", &self.relays)
+            .field("outbound_only", &self.outbound_only)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }

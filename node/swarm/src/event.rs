@@ -67,10 +67,15 @@ pub enum Event {
         /// The address.
         address: Multiaddr,
     },
-    /// The node is known to be reachable from outside under an address.
-    ExternalAddr {
-        /// The address.
-        address: Multiaddr,
+    /// What may be told to others of where this node is has changed: all of it, without its peer id.
+    Reachable {
+        /// Addresses, those that reach furthest first.
+        addresses: Vec<Multiaddr>,
+    },
+    /// A peer that was reached through a relay is now reached directly.
+    Direct {
+        /// The peer.
+        peer: PeerId,
     },
 }
 
@@ -210,6 +215,14 @@ pub struct Provider {
 /// Totals since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
+    /// Relays on which this node holds a place now.
+    pub relays: u64,
+    /// Whether it is known to be reached from outside: 1, or 0.
+    pub reachable: u64,
+    /// Connections through relays that were replaced by direct ones.
+    pub punched: u64,
+    /// Those that could not be.
+    pub not_punched: u64,
     /// Gossip messages that arrived.
     pub gossip_received: u64,
     /// Judged good and forwarded.

@@ -6,6 +6,7 @@
 
 mod commands;
 mod network;
+mod reaching;
 mod setup;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use libp2p::core::transport::ListenerId;
+use libp2p::multiaddr::Protocol;
 use libp2p::request_response::OutboundRequestId;
 use libp2p::{Multiaddr, PeerId, Swarm};
 use tokio::sync::{mpsc, oneshot};
@@ -34,6 +36,7 @@ use crate::handle::Command;
 use crate::join::Join;
 use crate::names::Names;
 use crate::peers::{Peers, Reach, reach};
+use crate::relays::Relays;
 use crate::stream::admission::Admission;
 
 pub use setup::{new, peer_id};
@@ -71,6 +74,12 @@ pub struct EventLoop {
     dials: HashMap<PeerId, Vec<DialReply>>,
     blocked: VecDeque<PeerId>,
     listeners: Listeners,
+    relays: Relays,
+    outbound_only: bool,
+    /// IP addresses that the user named to listen on.
+    named: Vec<Protocol<'static>>,
+    /// What the node was last told that it may advertise.
+    advertised: Vec<Multiaddr>,
     counters: Counters,
 }
 
@@ -135,6 +144,7 @@ impl EventLoop {
             self.judgments.next_due(),
             self.join.next_due(),
             self.dht.next_due(),
+            self.relays.next_due(),
             self.listeners.settled,
         ]
         .into_iter()
@@ -154,6 +164,7 @@ impl EventLoop {
             }
         }
         self.dht.on_timer(&mut self.swarm.behaviour_mut().kad, now);
+        self.reserve(now);
         if self.listeners.settled.is_some_and(|at| at <= now) {
             self.listeners.settled = None;
             self.answer_listen_addrs();
@@ -213,6 +224,8 @@ impl EventLoop {
     fn counters(&self) -> Counters {
         let streams = &self.admission.counters;
         Counters {
+            relays: self.relays.reserved() as u64,
+            reachable: u64::from(self.relays.is_reachable()),
             streams_accepted: streams.accepted.load(Ordering::Relaxed),
             streams_refused: streams.refused.load(Ordering::Relaxed),
             streams_dropped: streams.dropped.load(Ordering::Relaxed),

@@ -82,6 +82,9 @@ pub(crate) enum Command {
         peer: PeerId,
         blocked: bool,
     },
+    Advertised {
+        reply: oneshot::Sender<Vec<Multiaddr>>,
+    },
     ListenAddrs {
         reply: oneshot::Sender<Vec<Multiaddr>>,
     },
@@ -146,6 +149,15 @@ impl Handle {
             .into_iter()
             .filter_map(|address| address.with_p2p(self.local).ok())
             .collect())
+    }
+
+    /// What may be told to others of where this node is, without its peer id; see
+    /// [`Event::Reachable`](crate::Event::Reachable).
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub async fn advertised(&self) -> Result<Vec<Multiaddr>, Closed> {
+        self.query(|reply| Command::Advertised { reply }).await
     }
 
     /// Publishes a message of at most [`MAX_GOSSIP`] bytes to all peers known to listen to `topic`.

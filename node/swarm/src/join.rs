@@ -9,9 +9,10 @@ use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
-/// First and longest wait before an address is dialled again; it doubles in between.
+/// First and longest wait before an address is dialled again; it doubles in between. After an outage the network is to
+/// be whole again within half a minute.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
 /// The addresses to join by.
 #[derive(Debug, Default)]
@@ -48,6 +49,11 @@ impl Join {
         Self {
             targets: addresses.iter().map(target).collect(),
         }
+    }
+
+    /// Whether a peer is one of those that are joined by.
+    pub(crate) fn leads_to(&self, peer: &PeerId) -> bool {
+        self.targets.iter().any(|target| target.peer.as_ref() == Some(peer))
     }
 
     pub(crate) fn next_due(&self) -> Option<Instant> {

@@ -27,6 +27,7 @@ mod handle;
 mod join;
 mod names;
 mod peers;
+mod relays;
 mod stream;
 mod transport;
 

@@ -67,6 +67,26 @@ impl Peers {
         });
     }
 
+    /// Whether a peer is connected, and through relays alone.
+    pub(crate) fn is_relayed(&self, peer: &PeerId) -> bool {
+        let known = self.connected.get(peer);
+        known.is_some_and(|known| known.connections.iter().all(|connection| connection.relayed))
+    }
+
+    /// Where a connected peer was dialled directly.
+    pub(crate) fn dialled_at(&self, peer: &PeerId) -> Option<&Multiaddr> {
+        let mut connections = self.connected.get(peer)?.connections.iter();
+        let dialled = |it: &&Connection| !it.relayed && matches!(it.direction, Direction::Outbound);
+        Some(&connections.find(dialled)?.address)
+    }
+
+    /// From how far away the furthest directly connected peer is.
+    pub(crate) fn furthest(&self) -> Option<Reach> {
+        let connections = self.connected.values().flat_map(|known| &known.connections);
+        let direct = connections.filter(|connection| !connection.relayed);
+        direct.map(|connection| reach(&connection.address)).max()
+    }
+
     pub(crate) fn on_closed(&mut self, peer: PeerId, id: ConnectionId) {
         if let Some(known) = self.connected.get_mut(&peer) {
             known.connections.retain(|connection| connection.id != id);
@@ -214,6 +234,15 @@ pub(crate) fn reach(address: &Multiaddr) -> Reach {
         // A peer that came through a relay is known by its id alone.
         Some(Protocol::P2p(_)) => Reach::Public,
         _ => Reach::Nowhere,
+    }
+}
+
+/// Whether an address is of the kind that machines give to their own containers, or has no meaning beyond one cable.
+pub(crate) fn is_bridge(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => matches!(ip.octets(), [172, 17..=31, ..] | [169, 254, ..]),
+        Some(Protocol::Ip6(ip)) => ip.is_unicast_link_local(),
+        _ => false,
     }
 }
 

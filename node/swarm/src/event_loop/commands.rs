@@ -57,13 +57,16 @@ impl EventLoop {
                 }
             }
             Command::Open { peer, addresses, reply } => {
-                let addresses = self.peers.addresses(&peer, addresses);
+                let addresses = self.permitted(self.peers.addresses(&peer, addresses));
                 self.counters.streams_opened += 1;
                 match self.swarm.behaviour_mut().streams.as_mut() {
                     Some(streams) => streams.open(peer, addresses, reply),
                     None => drop(reply.send(Err(OpenError::NotInThisRole))),
                 }
             }
+            // To store a record anywhere it would have to ask strangers: such a node is found by its ad.
+            Command::Provide { reply, .. } if self.outbound_only => drop(reply.send(Ok(()))),
+            Command::Providers { reply, .. } if self.outbound_only => drop(reply.send(Err(DhtError::NoPeers))),
             Command::Provide { digest, reply } => {
                 let _gone = reply.send(self.dht.provide(&mut self.swarm.behaviour_mut().kad, digest));
             }
@@ -84,6 +87,7 @@ impl EventLoop {
             }
             Command::Block { peer, blocked } => self.block(peer, blocked),
             Command::ListenAddrs { reply } => self.listen_addrs(reply),
+            Command::Advertised { reply } => drop(reply.send(self.advertised())),
             Command::IsConnected { peer, reply } => drop(reply.send(self.swarm.is_connected(&peer))),
             Command::RoundTrip { peer, reply } => drop(reply.send(self.peers.round_trip(&peer))),
             Command::Peers { reply } => drop(reply.send(self.peers.infos())),
@@ -157,7 +161,7 @@ impl EventLoop {
             let _gone = reply.send(Err(DialError::Busy));
             return;
         }
-        let addresses = self.peers.addresses(&peer, addresses);
+        let addresses = self.permitted(self.peers.addresses(&peer, addresses));
         let opts = DialOpts::peer_id(peer)
             .addresses(addresses)
             .extend_addresses_through_behaviour()

@@ -5,7 +5,7 @@ use libp2p::core::ConnectedPoint;
 use libp2p::request_response::{self, OutboundFailure};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, DialError as SwarmDialError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, gossipsub, identify, kad, mdns, ping, upnp};
+use libp2p::{Multiaddr, PeerId, autonat, dcutr, gossipsub, identify, kad, mdns, ping, relay, upnp};
 use tokio::time::Instant;
 
 use super::EventLoop;
@@ -16,6 +16,7 @@ use crate::event::{Event, Reply, Ticket};
 use crate::exchange::{Exchange, Oversized};
 use crate::peers::furthest;
 use crate::stream;
+use crate::stream::behaviour::is_relayed;
 
 /// Connected peers above which the local network's announcements are no longer followed by a dial.
 const NEAR_PEERS: usize = 64;
@@ -57,22 +58,40 @@ impl EventLoop {
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 self.on_bound(listener_id);
+                self.on_listening(listener_id, &address);
                 self.tell(Event::NewListenAddr { address });
+                self.tell_reachable();
             }
-            SwarmEvent::ExpiredListenAddr { address, .. } => self.tell(Event::ExpiredListenAddr { address }),
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.tell(Event::ExpiredListenAddr { address });
+                self.tell_reachable();
+            }
             SwarmEvent::ListenerClosed {
                 listener_id,
                 addresses,
                 reason,
             } => {
-                tracing::warn!(?addresses, ?reason, "no longer listening");
+                if addresses.iter().all(is_relayed) {
+                    tracing::debug!(?addresses, ?reason, "a relay lets go of us");
+                } else {
+                    tracing::warn!(?addresses, ?reason, "no longer listening");
+                }
                 self.on_bound(listener_id);
+                self.relays.on_closed(listener_id, Instant::now());
+                self.reserve(Instant::now());
+                self.tell_reachable();
             }
             SwarmEvent::ListenerError { listener_id, error } => {
                 tracing::warn!(%error, "listening goes on after an error");
                 self.on_bound(listener_id);
             }
-            SwarmEvent::ExternalAddrConfirmed { address } => self.tell(Event::ExternalAddr { address }),
+            SwarmEvent::ExternalAddrConfirmed { address } => {
+                if !is_relayed(&address) {
+                    tracing::info!(%address, "reachable from outside");
+                }
+                self.on_external();
+            }
+            SwarmEvent::ExternalAddrExpired { .. } => self.on_external(),
             _ => {}
         }
     }
@@ -89,11 +108,32 @@ impl EventLoop {
             }
             BehaviourEvent::Ping(ping::Event {
                 peer,
-                result: Ok(round_trip),
-                ..
+                connection,
+                result,
+            }) => match result {
+                Ok(round_trip) => self.peers.on_round_trip(peer, round_trip),
+                Err(ping::Failure::Unsupported) => {}
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "a connection is dead");
+                    self.swarm.close_connection(connection);
+                }
+            },
+            BehaviourEvent::AutonatClient(autonat::v2::client::Event {
+                tested_addr, result, ..
             }) => {
-                self.peers.on_round_trip(peer, round_trip);
+                let reached = result.is_ok();
+                tracing::debug!(address = %tested_addr, reached, "asked to be called back");
             }
+            BehaviourEvent::Dcutr(dcutr::Event {
+                remote_peer_id: peer,
+                result,
+            }) => match result {
+                Ok(_) => self.counters.punched += 1,
+                Err(error) => {
+                    self.counters.not_punched += 1;
+                    tracing::debug!(%peer, %error, "no direct way through the routers");
+                }
+            },
             BehaviourEvent::Kad(event) => self.on_kad(event),
             BehaviourEvent::Ad(event) => self.on_exchange(Exchange::Ad, event),
             BehaviourEvent::Offer(event) => self.on_exchange(Exchange::Offer, event),
@@ -111,13 +151,18 @@ impl EventLoop {
 
     fn on_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint, first: bool) {
         tracing::debug!(%peer, address = %endpoint.get_remote_address(), "connected");
+        let was_relayed = self.peers.is_relayed(&peer);
         self.peers.on_established(peer, id, endpoint);
         self.join.on_established(peer, id);
+        if was_relayed && !endpoint.is_relayed() {
+            self.tell(Event::Direct { peer });
+        }
         for waiting in self.dials.remove(&peer).unwrap_or_default() {
             let _gone = waiting.send(Ok(()));
         }
         if first {
             self.tell(Event::Connected { peer });
+            self.tell_reachable();
         }
     }
 
@@ -125,6 +170,7 @@ impl EventLoop {
         self.peers.on_closed(peer, id);
         if last {
             self.join.on_gone(peer, Instant::now());
+            self.relays.on_gone(&peer);
             self.tell(Event::Disconnected { peer });
         }
     }
@@ -140,8 +186,11 @@ impl EventLoop {
 
     fn on_identified(&mut self, peer: PeerId, id: ConnectionId, info: &identify::Info) {
         let listen = self.peers.on_identified(peer, id, info, &self.names.family);
+        if info.protocols.contains(&relay::HOP_PROTOCOL_NAME) {
+            self.on_relay(peer, &listen);
+        }
         // Only a peer that serves this network's DHT belongs in its table.
-        if info.protocols.contains(&self.names.kad) {
+        if info.protocols.contains(&self.names.kad) && !self.outbound_only {
             for address in listen {
                 self.swarm.behaviour_mut().kad.add_address(&peer, address);
             }

@@ -27,6 +27,7 @@ use crate::handle::Handle;
 use crate::join::Join;
 use crate::names::Names;
 use crate::peers::Peers;
+use crate::relays::Relays;
 use crate::stream::admission::Admission;
 use crate::stream::behaviour::is_relayed;
 use crate::transport;
@@ -91,6 +92,10 @@ pub fn new(config: Config) -> Result<(Handle, EventReceiver, EventLoop), Error> 
             unbound,
             ..Listeners::default()
         },
+        relays: Relays::new(config.relays, config.outbound_only),
+        outbound_only: config.outbound_only,
+        named: named(&config),
+        advertised: Vec::new(),
         counters: Counters::default(),
     };
     tracing::debug!(%local, role = ?config.role, "swarm made");
@@ -144,6 +149,22 @@ fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[Multiaddr]) -> Result<HashS
     match failed {
         Some(error) if unbound.is_empty() => Err(error),
         _ => Ok(unbound),
+    }
+}
+
+/// Where the user says that the node is: hosts of addresses to listen on, and of those that it has from outside.
+fn named(config: &Config) -> Vec<Protocol<'static>> {
+    let host = |address: &Multiaddr| address.iter().next().map(Protocol::acquire);
+    let external = config.external.iter().filter_map(host);
+    config.listen.iter().filter_map(named_ip).chain(external).collect()
+}
+
+/// The IP address of a listen address, where it is not all of them.
+fn named_ip(address: &Multiaddr) -> Option<Protocol<'static>> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) if !ip.is_unspecified() => Some(Protocol::Ip4(ip)),
+        Protocol::Ip6(ip) if !ip.is_unspecified() => Some(Protocol::Ip6(ip)),
+        _ => None,
     }
 }
 

@@ -98,7 +98,9 @@ impl Behaviour {
             let _gone = reply.send(Err(OpenError::Busy));
             return;
         }
-        let dial = self.dial(peer, &addresses);
+        let opens = self.waiting.get(&peer).into_iter().flatten();
+        let under_way = opens.filter_map(|open| open.dial).next();
+        let dial = under_way.unwrap_or_else(|| self.dial(peer, &addresses));
         self.waiting.entry(peer).or_default().push(Waiting {
             reply,
             addresses,
@@ -109,7 +111,8 @@ impl Behaviour {
     fn dial(&mut self, peer: PeerId, addresses: &[Multiaddr]) -> ConnectionId {
         let condition = match self.best(peer) {
             Some(_) => PeerCondition::NotDialing,
-            None => PeerCondition::DisconnectedAndNotDialing,
+            // Beside what others try: a way through routers may take long to turn out to be none.
+            None => PeerCondition::Disconnected,
         };
         let opts = DialOpts::peer_id(peer)
             .condition(condition)
