@@ -372,6 +372,7 @@ impl Provider {
     }
 
     /// Hands a request that runs another line to go on with; gives the line back where it does not run any more.
+    #[expect(clippy::result_large_err, reason = "the line goes back to where it came from")]
     pub(crate) fn go_on(&self, lease: LeaseId, request: RequestId, moved: Moved) -> Result<(), Moved> {
         let running = unpoisoned(&self.running);
         let Some(running) = running.get(&(lease, request)) else {

@@ -2,7 +2,6 @@
 //! takes away.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-#![expect(clippy::print_stdout, reason = "how long a network took to heal is there to be read")]
 
 use std::path::PathBuf;
 use std::process::Stdio;
