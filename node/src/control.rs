@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use infernet_swarm::Reached;
 use serde_json::{Value, json};
 
 use crate::ipc::{Answer, Control, Refusal};
@@ -38,6 +39,7 @@ impl Control for Controlled {
         let listen = node.listening().await.map_err(Refusal::new)?;
         let peers = node.peers().await.map_err(Refusal::new)?;
         let load = node.load();
+        let reached = node.reached().await.map_err(Refusal::new)?;
         let own = node.ads().into_iter().find(|ad| ad.signer() == node.id());
         let serves = own
             .iter()
@@ -49,6 +51,12 @@ impl Control for Controlled {
             "network": node.network.as_str(),
             "listen": listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "gateway": self.gateway,
+            "reached": match reached {
+                Reached { directly: true, .. } => "directly",
+                Reached { relays: 0, .. } => "not known",
+                Reached { .. } => "through relays",
+            },
+            "relays": reached.relays,
             "uptime_s": self.began.elapsed().as_secs(),
             "peers": peers.len(),
             "ads": node.ads().len(),

@@ -77,6 +77,7 @@ pub(crate) struct Market {
     learned: Notify,
     wallets: Vec<Payer>,
     lease: LeaseTerms,
+    began: Instant,
 }
 
 impl Market {
@@ -103,6 +104,7 @@ impl Market {
             state: Mutex::new(state),
             learned: Notify::new(),
             wallets: Vec::new(),
+            began: Instant::now(),
             lease: LeaseTerms::default(),
         }
     }

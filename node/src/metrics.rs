@@ -34,6 +34,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> Response {
     let peers = node.peers().await.unwrap_or_default();
     let relayed = peers.iter().filter(|peer| peer.relayed()).count();
     let load = node.load();
+    let reached = node.reached().await;
     let (hour, day) = node.spent();
     let gauges = [
         ("infernet_peers", "Peers that are connected.", peers.len()),
@@ -41,6 +42,16 @@ async fn metrics(State(node): State<Arc<Node>>) -> Response {
             "infernet_peers_relayed",
             "Peers that are connected through a relay only.",
             relayed,
+        ),
+        (
+            "infernet_reached_directly",
+            "Whether somebody is known to have reached this node from outside: 1, or 0.",
+            reached.as_ref().is_ok_and(|reached| reached.directly).into(),
+        ),
+        (
+            "infernet_relays_reserved",
+            "Relays on which this node holds a place.",
+            reached.as_ref().map_or(0, |reached| reached.relays),
         ),
         ("infernet_ads_known", "Providers whose ads are known.", node.ads().len()),
         (

@@ -14,7 +14,7 @@ use infernet_protocol::receipt::JobReceipt;
 use infernet_protocol::reputation::{Service, Standing};
 use infernet_protocol::stream::frames::{FailCode, WorkerFrame};
 use infernet_protocol::{Identity, LeaseId, MicroUsd, Millis, ModelId, Network, NodeId, Price, Verified};
-use infernet_swarm::{Handle, Multiaddr, PeerInfo, Role};
+use infernet_swarm::{Handle, Multiaddr, PeerInfo, Reached, Role};
 use tokio::sync::{broadcast, watch};
 use tracing::info;
 
@@ -298,6 +298,11 @@ impl Node {
     #[must_use]
     pub fn left_alone(&self) -> usize {
         self.market.left_alone()
+    }
+
+    /// How others reach it.
+    pub async fn reached(&self) -> Result<Reached, infernet_swarm::Closed> {
+        self.swarm.reached().await
     }
 
     /// Closes the connections with a node; both may connect again.

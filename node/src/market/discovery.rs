@@ -21,6 +21,9 @@ const PEERS: usize = 8;
 const ANSWER_WITHIN: Duration = Duration::from_millis(1_000);
 /// Time for the DHT and the providers that it names.
 const DISCOVER_WITHIN: Duration = Duration::from_millis(2_500);
+/// A node this young does not take an answer for the last word, and asks again after a while.
+const NEWCOMER: Duration = Duration::from_secs(5);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Once somebody is known, the others get this long to be known too.
 const GRACE: Duration = Duration::from_millis(30);
 
@@ -28,7 +31,14 @@ impl Market {
     /// Looks for providers of a model until some are known, or time is up.
     pub(super) async fn discover(&self, node: &Arc<Node>, model: &ModelId) {
         let looking = async {
-            tokio::join!(self.ask_peers(Some(model)), self.ask_dht(model));
+            loop {
+                tokio::join!(self.ask_peers(Some(model)), self.ask_dht(model));
+                // Who has just come hears of nobody yet, nor does who came at the same time.
+                if self.began.elapsed() > NEWCOMER {
+                    break;
+                }
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
         };
         tokio::pin!(looking);
         let known = async {

@@ -181,6 +181,15 @@ impl PeerInfo {
     }
 }
 
+/// How others reach this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// Whether somebody is known to have reached it from outside.
+    pub directly: bool,
+    /// Relays on which it holds a place.
+    pub relays: usize,
+}
+
 /// A connection.
 #[derive(Debug, Clone)]
 pub struct ConnectionInfo {
@@ -215,10 +224,6 @@ pub struct Provider {
 /// Totals since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Relays on which this node holds a place now.
-    pub relays: u64,
-    /// Whether it is known to be reached from outside: 1, or 0.
-    pub reachable: u64,
     /// Connections through relays that were replaced by direct ones.
     pub punched: u64,
     /// Those that could not be.

@@ -224,8 +224,6 @@ impl EventLoop {
     fn counters(&self) -> Counters {
         let streams = &self.admission.counters;
         Counters {
-            relays: self.relays.reserved() as u64,
-            reachable: u64::from(self.relays.is_reachable()),
             streams_accepted: streams.accepted.load(Ordering::Relaxed),
             streams_refused: streams.refused.load(Ordering::Relaxed),
             streams_dropped: streams.dropped.load(Ordering::Relaxed),

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::behaviour::ASK_TIMEOUT;
 use crate::error::{AskError, Closed, DhtError, DialError, OpenError, PublishError};
-use crate::event::{Counters, PeerInfo, Provider, Ticket, Verdict};
+use crate::event::{Counters, PeerInfo, Provider, Reached, Ticket, Verdict};
 use crate::exchange::Exchange;
 use crate::gossip::MAX_GOSSIP;
 use crate::stream::DirectStream;
@@ -82,6 +82,9 @@ pub(crate) enum Command {
         peer: PeerId,
         blocked: bool,
     },
+    Reached {
+        reply: oneshot::Sender<Reached>,
+    },
     Advertised {
         reply: oneshot::Sender<Vec<Multiaddr>>,
     },
@@ -149,6 +152,14 @@ impl Handle {
             .into_iter()
             .filter_map(|address| address.with_p2p(self.local).ok())
             .collect())
+    }
+
+    /// How others reach this node.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub async fn reached(&self) -> Result<Reached, Closed> {
+        self.query(|reply| Command::Reached { reply }).await
     }
 
     /// What may be told to others of where this node is, without its peer id; see

@@ -37,7 +37,7 @@ pub use libp2p::{Multiaddr, PeerId};
 pub use config::{Config, Limits, Role};
 pub use error::{AskError, Closed, DhtError, DialError, Error, OpenError, PublishError};
 pub use event::{
-    ConnectionInfo, Counters, Direction, Event, EventReceiver, PeerInfo, Provider, Reply, Ticket, Verdict,
+    ConnectionInfo, Counters, Direction, Event, EventReceiver, PeerInfo, Provider, Reached, Reply, Ticket, Verdict,
 };
 pub use event_loop::{EventLoop, new, peer_id};
 pub use exchange::Exchange;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{AskReply, DialReply, EventLoop, READY_WAITERS};
 use crate::error::{AskError, DhtError, DialError, OpenError, PublishError, describe_dial};
-use crate::event::Verdict;
+use crate::event::{Reached, Verdict};
 use crate::exchange::Exchange;
 use crate::gossip::MAX_GOSSIP;
 use crate::handle::Command;
@@ -87,6 +87,10 @@ impl EventLoop {
             }
             Command::Block { peer, blocked } => self.block(peer, blocked),
             Command::ListenAddrs { reply } => self.listen_addrs(reply),
+            Command::Reached { reply } => drop(reply.send(Reached {
+                directly: self.relays.is_reachable(),
+                relays: self.relays.reserved(),
+            })),
             Command::Advertised { reply } => drop(reply.send(self.advertised())),
             Command::IsConnected { peer, reply } => drop(reply.send(self.swarm.is_connected(&peer))),
             Command::RoundTrip { peer, reply } => drop(reply.send(self.peers.round_trip(&peer))),
