@@ -34,7 +34,7 @@ use crate::worker::{Answered, Mark};
 const MOVES: usize = 4;
 /// Requests that were answered whole and are kept for a buyer that lost the line with their end: those of a few seconds
 /// on a busy node, each with the last of its frames.
-const OVER: usize = 64;
+const OVER: usize = 32;
 /// How long.
 const KEPT: Duration = Duration::from_millis(RESUME_WITHIN.0 as u64);
 /// Requests whose stream was lost and whose marks are kept for a buyer that comes back.

@@ -257,19 +257,28 @@ impl Capture {
 async fn an_outbound_only_provider_serves_and_nobody_but_its_relay_learns_where_it_is() {
     let mut internet = Internet::default();
     let (hub, hidden, other) = (internet.public(), internet.public(), internet.public());
+    let seen = internet.public();
     let buyer = internet.behind_nat(Mapping::Kept);
-    let homes: [NodeHome; 4] = Default::default();
+    let homes: [NodeHome; 5] = Default::default();
     let captures = [Capture::start(&buyer).await, Capture::start(&other).await];
     let relay = Process::bootstrap_on(&hub, &homes[0], &[]).await;
     let mut words = provider();
     words.push("--no-advertise");
     let sells = Process::node_on(&hidden, &homes[1], &[relay.address()], &words, &[]).await;
     let buys = Process::node_on(&buyer, &homes[2], &[relay.address()], &["gateway"], &[]).await;
-    let third = Process::node_on(&other, &homes[3], &[relay.address()], &["gateway"], &[]).await;
+    let open = Process::node_on(&seen, &homes[4], &[relay.address()], &provider(), &[]).await;
+    let third = Process::node_on(
+        &other,
+        &homes[3],
+        &[relay.address()],
+        &["gateway", "--no-advertise"],
+        &[],
+    )
+    .await;
     for (host, gateway) in [(&buyer, &buys), (&other, &third), (&buyer, &buys)] {
         answered(host, gateway, DEMO).await;
     }
-    for home in &homes[2..] {
+    for home in &homes[2..4] {
         let told = advertised(home, sells.peer_id(), "an ad", |told| !told.is_empty()).await;
         assert!(told.iter().all(|address| is_circuit(address)), "{told:?}");
         let connected = peer(home, sells.peer_id(), "a circuit", |_| true).await;
@@ -283,6 +292,20 @@ async fn an_outbound_only_provider_serves_and_nobody_but_its_relay_learns_where_
             "{everything:?}"
         );
     }
+    advertised(&homes[3], open.peer_id(), "the other provider's ad", |told| {
+        !told.is_empty()
+    })
+    .await;
+    let (status, body) = chat(&other, &third, DEMO, 16).await;
+    assert_eq!(status, 200, "{body}");
+    let peers = homes[3].ask("peers", Value::Null).await.unwrap();
+    let direct = peers.as_array().unwrap().iter().filter(|peer| peer["relayed"] == false);
+    let direct: Vec<_> = direct.map(|peer| peer["peer_id"].as_str().unwrap()).collect();
+    assert_eq!(
+        direct,
+        [relay.peer_id()],
+        "who buys like that dials its relay alone too"
+    );
     let std::net::IpAddr::V4(ip) = hidden.ip else {
         panic!("it has an address of IPv4")
     };

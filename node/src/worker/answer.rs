@@ -37,6 +37,19 @@ pub(crate) enum Ended {
     Lost(LineError),
 }
 
+impl Ended {
+    /// The same, for a buyer that may not have heard it.
+    fn again(&self) -> Self {
+        match self {
+            Self::Completed => Self::Completed,
+            Self::Cancelled => Self::Cancelled,
+            Self::TimedOut => Self::TimedOut,
+            Self::Refused(fail) => Self::Refused(fail.clone()),
+            Self::Lost(_) => Self::Lost(LineError::Lost),
+        }
+    }
+}
+
 /// Gives the buyer what comes, on one line, and then says how it ended; what was given on another line before is not
 /// given again.
 pub(crate) async fn give(
@@ -60,7 +73,7 @@ pub(crate) async fn give(
     if matches!(ended, Ended::Lost(_)) {
         return ended;
     }
-    course.end();
+    course.end(&ended);
     // What failed before its first token is told by whoever knows that it costs nothing.
     let said = match &ended {
         Ended::Refused(_) if answered.frames() == 0 => return ended,

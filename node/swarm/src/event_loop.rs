@@ -102,6 +102,7 @@ impl std::fmt::Debug for EventLoop {
 impl EventLoop {
     /// Runs until `cancel` is cancelled or the last [`Handle`](crate::Handle) is gone, and then until the connections' tasks have ended.
     pub async fn run(mut self, cancel: CancellationToken) {
+        self.on_external();
         loop {
             let due = self.next_due();
             tokio::select! {

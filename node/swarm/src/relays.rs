@@ -187,7 +187,7 @@ impl Relay {
 }
 
 /// The address of a relay's circuits.
-fn circuit(address: &Multiaddr, peer: PeerId) -> Multiaddr {
+pub(crate) fn circuit(address: &Multiaddr, peer: PeerId) -> Multiaddr {
     let base = address.iter().filter(|part| !matches!(part, Protocol::P2p(_)));
     base.collect::<Multiaddr>()
         .with(Protocol::P2p(peer))

@@ -20,9 +20,12 @@ use infernet_protocol::{Digest, Millis};
 use super::Ended;
 use crate::worker::{fail, millis};
 
-/// Bytes of frames that are kept in case they did not arrive: as much as may be under way, which is one Yamux window.
-/// While nobody reads, the engine is read no further than this.
-const KEPT_BYTES: usize = 256 * 1024;
+/// Bytes of frames that are kept in case they did not arrive: as much as may be under way, which is one Yamux window and
+/// what waits before it.
+const KEPT_BYTES: usize = 512 * 1024;
+/// Bytes beyond that up to which the engine is read while nobody else reads: some thousands of tokens, and more than most
+/// engines say in ten seconds.
+const AHEAD_BYTES: usize = 1024 * 1024;
 
 /// How far an answer was at one of its frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +102,7 @@ impl Answered {
 
     /// Whether more may be taken from the engine while nobody reads.
     pub(super) fn has_room(&self) -> bool {
-        self.kept_bytes < KEPT_BYTES
+        self.kept_bytes < KEPT_BYTES + AHEAD_BYTES
     }
 
     fn estimate(&self) -> Usage {
@@ -155,8 +158,8 @@ impl Answered {
 pub(crate) struct Course {
     source: Source,
     head: Option<(u16, ContentType)>,
-    /// How it ended while nobody heard it.
-    told: Option<Ended>,
+    /// How it ended, to be told again where the line was lost with the word.
+    over: Option<Ended>,
 }
 
 enum Source {
@@ -182,7 +185,7 @@ impl Course {
         Self {
             source: Source::Asked(async move { backend.run(job).await }.boxed()),
             head: None,
-            told: None,
+            over: None,
         }
     }
 
@@ -200,20 +203,20 @@ impl Course {
         self.head.is_some()
     }
 
-    /// Files what the engine brings for as long as it is kept. Returns only where the engine has an end to tell, which
-    /// is then told by the next [`step`](Self::step).
+    /// Files what the engine brings next, where that is still kept; how it ends is told by the next
+    /// [`step`](Self::step).
     pub(super) async fn run_ahead(&mut self, answered: &mut Answered) {
-        if !answered.has_room() || self.told.is_some() {
+        if !answered.has_room() || self.over.is_some() {
             return std::future::pending().await;
         }
-        self.told = self.step(answered).await;
+        let _told_later = self.step(answered).await;
     }
 
     /// Waits for what the engine brings next, and files it; `Some` once that was the last. Safe to drop before it is
     /// ready.
     pub(super) async fn step(&mut self, answered: &mut Answered) -> Option<Ended> {
-        if let Some(ended) = self.told.take() {
-            return Some(ended);
+        if let Some(over) = &self.over {
+            return Some(over.again());
         }
         let ended = match &mut self.source {
             Source::Asked(asked) => match asked.await {
@@ -246,13 +249,14 @@ impl Course {
             },
             Source::Over => Ended::Completed,
         };
-        self.end();
+        self.end(&ended);
         Some(ended)
     }
 
-    /// Stops the engine: nothing more comes.
-    pub(super) fn end(&mut self) {
+    /// Stops the engine: nothing more comes, and this is how it ended.
+    pub(super) fn end(&mut self, ended: &Ended) {
         self.source = Source::Over;
+        self.over.get_or_insert_with(|| ended.again());
     }
 }
 
@@ -280,8 +284,10 @@ fn parts(bytes: &Bytes) -> impl Iterator<Item = Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use infernet_protocol::RequestId;
+    use infernet_inference::scripted::{Fault, Script};
+    use infernet_inference::{Endpoint, ScriptedBackend};
     use infernet_protocol::stream::frames::WorkerFrame;
+    use infernet_protocol::{ModelId, RequestId};
 
     use super::*;
 
@@ -304,12 +310,42 @@ mod tests {
         }
         assert!(answered.from(3).is_none(), "a frame that was never made");
         assert!(answered.has_room());
-        answered.add(&Bytes::from(vec![0; KEPT_BYTES]), None);
+        answered.add(&Bytes::from(vec![0; KEPT_BYTES + AHEAD_BYTES]), None);
         assert!(!answered.has_room(), "an engine that nobody reads is held up");
         answered.let_go();
         assert!(answered.from(1).is_none(), "an early frame is gone");
         answered.add(&Bytes::from_static(b"c"), None);
-        assert_eq!(numbers(answered.from(3).unwrap()), [3]);
-        assert_eq!(answered.frames(), 4);
+        let last = answered.frames() - 1;
+        assert_eq!(numbers(answered.from(last).unwrap()), [last]);
+    }
+
+    #[tokio::test]
+    async fn an_end_that_was_not_heard_is_told_again() {
+        let breaks = Script {
+            fault: Some(Fault::Break(3)),
+            ..Script::default()
+        };
+        let body = br#"{"model":"scripted","stream":true,"messages":[{"role":"user","content":"x"}]}"#;
+        let job = Job {
+            endpoint: Endpoint::ChatCompletions,
+            model: "scripted".into(),
+            id: ModelId::new("scripted").unwrap(),
+            body: Bytes::from_static(body),
+            max_output: None,
+            resume: None,
+        };
+        let mut course = Course::new(Arc::new(ScriptedBackend::new(breaks)), job);
+        let commitment = Commitment::of_request(&[0; 32], &RequestId([0; 16]), body);
+        let mut answered = Answered::new(commitment, 0, Instant::now());
+        while course.over.is_none() {
+            course.run_ahead(&mut answered).await;
+        }
+        let frames = answered.frames();
+        assert!(frames > 0, "what came before is kept");
+        for _ in 0..2 {
+            let ended = course.step(&mut answered).await;
+            assert!(matches!(ended, Some(Ended::Refused(_))), "{ended:?}");
+        }
+        assert_eq!(answered.frames(), frames);
     }
 }

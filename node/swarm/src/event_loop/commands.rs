@@ -187,7 +187,7 @@ impl EventLoop {
             return;
         }
         self.counters.asks_sent += 1;
-        let addresses = self.peers.addresses(&peer, addresses);
+        let addresses = self.permitted(self.peers.addresses(&peer, addresses));
         let id = self
             .swarm
             .behaviour_mut()

@@ -162,7 +162,8 @@ impl EventLoop {
         }
         if first {
             self.tell(Event::Connected { peer });
-            self.tell_reachable();
+            // How far the network extends may have changed, and with it what it means to be reached.
+            self.on_external();
         }
     }
 
@@ -172,6 +173,7 @@ impl EventLoop {
             self.join.on_gone(peer, Instant::now());
             self.relays.on_gone(&peer);
             self.tell(Event::Disconnected { peer });
+            self.on_external();
         }
     }
 
@@ -187,7 +189,7 @@ impl EventLoop {
     fn on_identified(&mut self, peer: PeerId, id: ConnectionId, info: &identify::Info) {
         let listen = self.peers.on_identified(peer, id, info, &self.names.family);
         if info.protocols.contains(&relay::HOP_PROTOCOL_NAME) {
-            self.on_relay(peer, &listen);
+            self.on_relay(peer);
         }
         // Only a peer that serves this network's DHT belongs in its table.
         if info.protocols.contains(&self.names.kad) && !self.outbound_only {

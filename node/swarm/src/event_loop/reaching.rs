@@ -9,14 +9,17 @@ use tokio::time::Instant;
 use super::EventLoop;
 use crate::event::Event;
 use crate::peers::{Reach, is_bridge, reach};
-use crate::relays::Action;
+use crate::relays::{Action, circuit};
 use crate::stream::behaviour::is_relayed;
 
 impl EventLoop {
-    /// A connected peer relays.
-    pub(super) fn on_relay(&mut self, peer: PeerId, listen: &[Multiaddr]) {
-        let address = self.peers.dialled_at(&peer).or(listen.first()).cloned();
-        if let Some(address) = address.filter(|address| !is_relayed(address)) {
+    /// A connected peer relays. Anybody can say so of itself, so that places are taken only with peers that this node was
+    /// told to join by, and where it has dialled them.
+    pub(super) fn on_relay(&mut self, peer: PeerId) {
+        let Some(address) = self.peers.dialled_at(&peer).cloned() else {
+            return;
+        };
+        if self.join.leads_to(&peer) {
             self.relays.on_relay(peer, &address, Instant::now());
             self.reserve(Instant::now());
         }
@@ -122,12 +125,19 @@ impl EventLoop {
         }
     }
 
-    /// Those of `addresses` that this node may dial: all, or what leads through its relays.
-    pub(super) fn permitted(&self, mut addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
-        if self.outbound_only {
-            addresses.retain(|address| relay_of(address).is_some_and(|relay| self.join.leads_to(&relay)));
+    /// Those of `addresses` that this node may dial: all, or the circuits of relays that it is connected with. Where a relay
+    /// is to be dialled, an address of somebody else's does not say.
+    pub(super) fn permitted(&self, addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+        if !self.outbound_only {
+            return addresses;
         }
-        addresses
+        let through = |address: &Multiaddr| {
+            let relay = relay_of(address).filter(|relay| self.join.leads_to(relay))?;
+            let behind = address.iter().skip_while(|part| *part != Protocol::P2pCircuit).skip(1);
+            let base = circuit(self.peers.dialled_at(&relay)?, relay);
+            Some(behind.fold(base, Multiaddr::with))
+        };
+        addresses.iter().filter_map(through).collect()
     }
 }
 

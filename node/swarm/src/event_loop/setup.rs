@@ -68,7 +68,8 @@ pub fn new(config: Config) -> Result<(Handle, EventReceiver, EventLoop), Error> 
         .with_substream_upgrade_protocol_override(Version::V1Lazy);
     let mut swarm = Swarm::new(transport, behaviour, local, settings);
     let unbound = listen(&mut swarm, &config.listen)?;
-    for address in &config.external {
+    // Of a node that nobody may find none is told, by identify for one.
+    for address in config.external.iter().filter(|_| !config.outbound_only) {
         swarm.add_external_address(address.clone());
     }
 
