@@ -13,8 +13,8 @@
 //! with the runner-up in the same request, or with another auction; one that is busy is asked again in its turn. After
 //! the first text of a stream another one with the same weights may go on, and else the consumer is told how it ended.
 //! A line that is lost in the middle is first looked for again: the provider runs on for a while, and the answer goes on
-//! where it was on another connection. A consumer that goes away cancels the engine. Where a first word is late, a second provider is asked beside the first
-//! (`hedge`), and the consumer hears the quicker.
+//! where it was on another connection. A consumer that goes away cancels the engine. Where a first word is late, a
+//! second provider is asked beside the first (`hedge`), and the consumer hears the quicker.
 //!
 //! Durable when: a request is appended to the journal before it is sent, which survives a kill; a receipt is synced
 //! together with our signature before that is sent, which survives a power cut. What came of a request is told to its

@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-
 use infernet_protocol::codec::Malformed;
 use infernet_protocol::names::{BEAT_EVERY, BEATS_MISSED};
 use infernet_protocol::stream::frames::{BuyerFrame, WorkerFrame};
