@@ -8,8 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use infernet_protocol::capability::{CapabilityAd, MODELS};
 use infernet_protocol::codec::{List, Text};
-use infernet_protocol::names::AD_INTERVAL;
-use infernet_protocol::{Millis, ModelId, Verified};
+use infernet_protocol::{ModelId, Verified};
 use infernet_swarm::PublishError;
 use tracing::{debug, info, warn};
 
@@ -37,7 +36,7 @@ pub(crate) async fn publish(node: Arc<Node>) {
             None => true,
         };
         let pause = if heard {
-            Duration::from_millis(u64::from(AD_INTERVAL.0))
+            Duration::from_millis(node.market.ad_interval().0.into())
         } else {
             UNHEARD
         };
@@ -83,7 +82,7 @@ fn describe(node: &Arc<Node>, models: Vec<infernet_protocol::capability::ModelAd
     CapabilityAd {
         sequence: issued_at.0.max(last + 1),
         issued_at,
-        interval: Millis(AD_INTERVAL.0),
+        interval: node.market.ad_interval(),
         agent: Text::lossy(AGENT),
         tags: List::first_of(node.tags.iter().map(|tag| Text::lossy(tag))),
         addresses: node.advertised(),

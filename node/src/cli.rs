@@ -71,8 +71,8 @@ pub enum Command {
     /// Get, list and remove models of this machine, and choose which one is served
     #[command(subcommand)]
     Model(ModelCommand),
-    /// List the peers that the node is connected to
-    Peers,
+    /// List the peers that the node is connected to, or tell how one of them behaves
+    Peers(PeersArgs),
     /// Run files of many requests over the network, as its providers have time
     #[command(subcommand)]
     Batch(BatchCommand),
@@ -287,6 +287,26 @@ pub enum ReceiptsCommand {
     Verify(ReceiptsVerifyArgs),
 }
 
+/// `infernet peers ...`
+#[derive(Args, Clone, Debug)]
+pub struct PeersArgs {
+    /// What to tell; without it, who is connected.
+    #[command(subcommand)]
+    pub command: Option<PeersCommand>,
+}
+
+/// `infernet peers ...`
+#[derive(Clone, Debug, Subcommand)]
+pub enum PeersCommand {
+    /// Tell what a peer has done, what that adds up to, and whether it is kept out
+    Why {
+        /// Its peer id, or its npub
+        peer: String,
+    },
+    /// List the bounds that are kept against peers, and how often each was met
+    Limits,
+}
+
 /// `infernet bench ...`
 #[derive(Clone, Debug, Subcommand)]
 pub enum BenchCommand {
@@ -476,7 +496,7 @@ pub struct JoinArgs {
     /// Address to listen on instead of all interfaces; repeatable
     #[arg(long, value_name = "MULTIADDR", help_heading = "Network")]
     pub listen: Vec<String>,
-    /// Node to join through; repeatable
+    /// Node to join through, or where a list of them is: `/dnsaddr/NAME`, `https://...`, `file:PATH`; repeatable
     #[arg(long, value_name = "MULTIADDR", help_heading = "Network")]
     pub bootstrap: Vec<String>,
     /// Do not look for nodes on the local network
@@ -729,7 +749,7 @@ mod tests {
 
     #[test]
     fn flags_survive_the_way_to_another_process() {
-        let words = "infernet start --p2p-port 0 --listen /ip4/127.0.0.1/tcp/0 --bootstrap /a --bootstrap /b --no-advertise \
+        let words = "infernet start --p2p-port 0 --listen /ip4/127.0.0.1/tcp/0 --bootstrap /ip4/127.0.0.1/tcp/1 --bootstrap /dnsaddr/b.example --no-advertise \
                      --no-mdns --no-upnp --role both --backend embedded --model /m.gguf --slots 3 --stranger-slots 2 \
                      --gateway 127.0.0.1:0 --metrics 127.0.0.1:0 --network lab --policy fastest --price 1,2,3 --price-cap 4,5";
         let parse = |words: Vec<OsString>| match Cli::try_parse_from(words).unwrap().command {

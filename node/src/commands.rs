@@ -94,7 +94,7 @@ fn dispatch(command: &Command, context: &Context) -> Result {
         Command::Logs(args) => logs::run(args, context),
         Command::Models(args) => models::run(args, context),
         Command::Model(command) => model::run(command, context),
-        Command::Peers => network::peers(context),
+        Command::Peers(args) => network::peers(args, context),
         Command::Batch(args) => batch::run(args, context),
         Command::Keys(args) => keys::run(args, context),
         Command::Receipts(args) => receipts::run(args, context),

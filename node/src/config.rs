@@ -19,6 +19,7 @@ pub use keys::{KEYS, Key, PRICE_CAP_KEYS, PRICE_KEYS};
 pub use layers::{Environment, Origin, Overrides, Raw, Setting};
 
 use crate::home::{Home, HomeError};
+use crate::joining::{Source, SourceError};
 use crate::routing::Names;
 use crate::spending::Limits;
 
@@ -204,8 +205,8 @@ pub struct P2p {
     pub port: u16,
     /// Multiaddrs to listen on instead of all interfaces.
     pub listen: Vec<String>,
-    /// Multiaddrs of nodes to join through.
-    pub bootstrap: Vec<String>,
+    /// Where nodes to join through are found.
+    pub bootstrap: Vec<Source>,
     /// Whether the node's ad is published.
     pub advertise: bool,
     /// Whether nodes on the local network are looked for.
@@ -348,7 +349,7 @@ pub fn load(home: &Home, environment: &Environment, flags: &Overrides) -> Result
         p2p: P2p {
             port: values.parse("p2p.port")?,
             listen: values.multiaddrs("p2p.listen")?,
-            bootstrap: values.multiaddrs("p2p.bootstrap")?,
+            bootstrap: values.sources("p2p.bootstrap")?,
             advertise: values.parse("p2p.advertise")?,
             mdns: values.parse("p2p.mdns")?,
             upnp: values.parse("p2p.upnp")?,
@@ -453,6 +454,15 @@ impl Values<'_> {
             )),
             None => Ok(list),
         }
+    }
+
+    fn sources(&self, key: &str) -> Result<Vec<Source>, ConfigError> {
+        let parsed = self.list(key).into_iter().map(|text| {
+            let wrong =
+                |why: SourceError| Self::wrong(self.setting(key), format!("`{text}` is no place to join: {why}"));
+            text.parse().map_err(wrong)
+        });
+        parsed.collect()
     }
 
     /// An address to listen on; `off` and nothing at all are none.
@@ -614,7 +624,7 @@ mod tests {
         let resolved = load_with(file, &variables, &flags).unwrap();
         assert_eq!((resolved.config.p2p.port, resolved.config.network.as_str()), (3, "lab"));
         assert!(!resolved.config.p2p.mdns && !resolved.config.p2p.upnp);
-        assert_eq!(resolved.config.p2p.bootstrap, ["/ip4/127.0.0.1/tcp/1"]);
+        assert_eq!(resolved.config.p2p.bootstrap, ["/ip4/127.0.0.1/tcp/1".parse().unwrap()]);
         let origin = |key| {
             let setting = resolved
                 .settings

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use infernet_swarm::Reached;
+use infernet_protocol::NodeId;
+use infernet_swarm::{Bound, PeerId, Reached};
 use serde_json::{Value, json};
 
 use crate::ipc::{Answer, Control, Refusal};
@@ -84,6 +85,48 @@ impl Control for Controlled {
         Ok(rows.collect::<Vec<_>>().into())
     }
 
+    async fn why(&self, params: Value) -> Answer {
+        let named = params["peer"].as_str().unwrap_or_default();
+        let peer = peer_named(named).ok_or_else(|| {
+            Refusal::new(format!(
+                "`{named}` is neither a peer id nor an npub; `infernet peers` lists them"
+            ))
+        })?;
+        let conduct = self.node.conduct(peer).await.map_err(Refusal::new)?;
+        let standing = conduct.standing;
+        let offences = standing
+            .offences
+            .iter()
+            .map(|(offence, count, last)| json!({ "what": offence.name(), "times": count, "last_s": last.as_secs() }));
+        Ok(json!({
+            "peer_id": peer.to_string(),
+            "connected": conduct.connected,
+            "points": standing.points,
+            "banned_at": standing.banned_at,
+            "banned_for_s": standing.banned_for.map(|left| left.as_secs()),
+            "bans": standing.bans,
+            "blocked": conduct.blocked,
+            "gossip_score": conduct.gossip_score.map(|score| (score * 10.0).round() / 10.0),
+            "gossip_thresholds": conduct.gossip_thresholds,
+            "offences": offences.collect::<Vec<_>>(),
+        }))
+    }
+
+    async fn limits(&self) -> Answer {
+        let hits = self.node.limit_hits().await.map_err(Refusal::new)?;
+        let rows = Bound::ALL.iter().map(|bound| {
+            let (value, at_once) = bound.value();
+            json!({
+                "limit": bound.name(),
+                "value": value,
+                "at_once": at_once,
+                "of": bound.unit(),
+                "hits": hits.of(*bound),
+            })
+        });
+        Ok(rows.collect::<Vec<_>>().into())
+    }
+
     async fn models(&self) -> Answer {
         Ok(service::served(&self.node)
             .iter()
@@ -129,4 +172,10 @@ impl Control for Controlled {
         self.node.tasks.shut_down();
         Ok(Value::Null)
     }
+}
+
+/// A peer as people name it: by its peer id, or by its npub.
+fn peer_named(name: &str) -> Option<PeerId> {
+    let by_npub = || PeerId::from_bytes(&NodeId::from_npub(name).ok()?.peer_id_bytes()).ok();
+    name.parse().ok().or_else(by_npub)
 }

@@ -53,6 +53,10 @@ pub trait Control: Send + Sync + 'static {
     async fn status(&self) -> Answer;
     /// Who is connected, and how.
     async fn peers(&self) -> Answer;
+    /// How one peer behaves, and what that adds up to.
+    async fn why(&self, params: Value) -> Answer;
+    /// The bounds that are kept against peers, and how often each was met.
+    async fn limits(&self) -> Answer;
     /// What the network serves.
     async fn models(&self) -> Answer;
     /// Rows of the ledger, as `store::answer_receipts` gives them.
@@ -174,6 +178,8 @@ async fn answer(line: &[u8], control: &dyn Control) -> Answer {
     match request["method"].as_str() {
         Some("status") => control.status().await,
         Some("peers") => control.peers().await,
+        Some("why") => control.why(params).await,
+        Some("limits") => control.limits().await,
         Some("models") => control.models().await,
         Some("ads") => control.ads().await,
         Some("spent") => control.spent().await,
@@ -247,6 +253,12 @@ mod tests {
         }
         async fn peers(&self) -> Answer {
             Err(Refusal::new("the swarm is busy: try again"))
+        }
+        async fn why(&self, params: Value) -> Answer {
+            Ok(params)
+        }
+        async fn limits(&self) -> Answer {
+            Ok(json!([]))
         }
         async fn models(&self) -> Answer {
             Ok(json!([]))

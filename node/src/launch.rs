@@ -119,7 +119,7 @@ pub async fn launch(home: &LockedHome, config: &Config, tasks: &Tasks) -> Result
         identity,
         network: config.network.clone(),
         listen: listen(config)?,
-        bootstrap: multiaddrs(&config.p2p.bootstrap)?,
+        bootstrap: config.p2p.bootstrap.clone(),
         external: Vec::new(),
         mdns: config.p2p.mdns,
         upnp: config.p2p.upnp,

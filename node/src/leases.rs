@@ -106,6 +106,8 @@ pub(crate) struct Leases {
     store: Store,
     spending: Arc<Spending>,
     live: Mutex<HashMap<ModelId, Vec<Arc<Lease>>>>,
+    /// Leases that ended, whose last receipts are still to be told.
+    ended: Mutex<Vec<Arc<Lease>>>,
     /// Leases that are not even, live or over.
     open: Mutex<HashMap<LeaseId, Arc<Lease>>>,
     /// One auction at a time per model: a burst of requests shares its outcome.
@@ -182,6 +184,7 @@ impl Leases {
             store,
             spending: Arc::new(spending),
             live: Mutex::default(),
+            ended: Mutex::default(),
             open: Mutex::new(open.collect()),
             auctions: Mutex::default(),
             freed: Arc::default(),
@@ -299,7 +302,7 @@ impl Leases {
         unpoisoned(&self.open).insert(lease.id, lease.clone());
         let mut live = unpoisoned(&self.live);
         let leases = live.entry(lease.model().clone()).or_default();
-        leases.retain(|lease| lease.is_live());
+        unpoisoned(&self.ended).extend(take_ended(leases));
         if leases.len() < LEASES_PER_MODEL {
             leases.push(lease.clone());
         }
@@ -396,7 +399,7 @@ impl Leases {
     pub(crate) fn end(&self, lease: &Lease) {
         unpoisoned(&lease.state).end();
         if let Some(leases) = unpoisoned(&self.live).get_mut(lease.model()) {
-            leases.retain(|held| held.id != lease.id);
+            unpoisoned(&self.ended).extend(take_ended(leases));
         }
         unpoisoned(&lease.idle).clear();
     }
@@ -450,11 +453,9 @@ impl Leases {
                 state.end();
             }
         }
-        let mut over = Vec::new();
+        let mut over = std::mem::take(&mut *unpoisoned(&self.ended));
         unpoisoned(&self.live).retain(|_, leases| {
-            let (live, ended): (Vec<_>, Vec<_>) = std::mem::take(leases).into_iter().partition(|lease| lease.is_live());
-            over.extend(ended);
-            *leases = live;
+            over.extend(take_ended(leases));
             !leases.is_empty()
         });
         for lease in &over {
@@ -645,4 +646,9 @@ impl Leases {
             .map(|lease| (lease.id, lease.worker, lease.model().clone()))
             .collect()
     }
+}
+
+/// Takes those out that are over.
+fn take_ended(leases: &mut Vec<Arc<Lease>>) -> Vec<Arc<Lease>> {
+    leases.extract_if(.., |lease| !lease.is_live()).collect()
 }

@@ -36,6 +36,7 @@ pub mod happenings;
 pub mod home;
 pub mod identity;
 pub mod ipc;
+pub mod joining;
 pub mod launch;
 mod leases;
 mod line;

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use infernet_protocol::auction::{Decline, JobBid, JobOffer, OfferReply, Payer};
 use infernet_protocol::capability::{
-    ADS_PER_ANSWER, AdList, AdQuery, AdScope, Address, CapabilityAd, ModelAd, Registry,
+    self, ADS_PER_ANSWER, AdList, AdQuery, AdScope, Address, CapabilityAd, ModelAd, Registry,
 };
 use infernet_protocol::codec::{self, Blob, List};
 use infernet_protocol::market::Admission;
@@ -31,6 +31,7 @@ use infernet_protocol::market::gossip::{Gossip, Settled, Topic};
 use infernet_protocol::market::lease::Papers;
 use infernet_protocol::market::worker::Via;
 use infernet_protocol::names::INFERENCE;
+use infernet_protocol::receipt::Countersign;
 use infernet_protocol::reputation::{Book, Outcome, Reputation, Service, Standing};
 use infernet_protocol::{Digest, Identity, Millis, ModelId, Network, NodeId, Verified};
 use infernet_swarm::{DirectStream, Handle, Multiaddr, OpenError, PeerId, Verdict};
@@ -256,6 +257,14 @@ impl Market {
         self.state().registry.len()
     }
 
+    /// Time to this node's next ad: longer in a large network, so that ads cost everybody the same.
+    pub(crate) fn ad_interval(&self) -> Millis {
+        let listened = Millis(u32::try_from(self.began.elapsed().as_millis()).unwrap_or(u32::MAX));
+        let state = self.state();
+        let intervals = state.registry.iter(clock::wall()).map(|ad| ad.interval);
+        capability::interval(capability::providers(intervals, listened))
+    }
+
     /// Ads that are known, our own first.
     pub(crate) fn ads(&self) -> Vec<Verified<CapabilityAd>> {
         let state = self.state();
@@ -432,9 +441,16 @@ impl Market {
 
     /// A lease is over: its last receipt with both signatures, for all where both sides agreed to that.
     pub(crate) fn closed(&self, node: &Node, papers: &Papers, last: &infernet_protocol::receipt::ledger::Entry) {
-        if let (true, true, Some(sign)) = (papers.offer.public, papers.bid.public, &last.countersign) {
-            self.say(node, Settled::new(&last.receipt, sign).to_bytes());
-        }
+        let (true, true, Some(sign)) = (papers.offer.public, papers.bid.public, &last.countersign) else {
+            return;
+        };
+        // It is news from now on, however long the lease was idle, and nobody forwards what was signed long ago.
+        let fresh = Countersign {
+            signed_at: clock::wall(),
+            ..(**sign).clone()
+        };
+        let fresh = Verified::sign(fresh, &self.identity, &self.network, &clock::entropy());
+        self.say(node, Settled::new(&last.receipt, &fresh).to_bytes());
     }
 
     // ---- peers

@@ -96,9 +96,13 @@ async fn metrics(State(node): State<Arc<Node>>) -> Response {
         ),
     ];
     let mut text = String::new();
+    let (counters, hits) = (node.counters().await, node.limit_hits().await);
     for (name, help, value) in gauges {
         // Writing to a string does not fail.
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+    }
+    if let (Ok(counters), Ok(hits)) = (counters, hits) {
+        text.push_str(&hits.to_prometheus(&counters));
     }
     let mut response = text.into_response();
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -16,6 +16,8 @@ pub mod local;
 pub mod name;
 pub mod ollama;
 
+pub(crate) use hub::innermost;
+
 #[cfg(test)]
 pub(crate) mod stub;
 #[cfg(test)]
@@ -29,7 +31,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const SILENT_AT_MOST: Duration = Duration::from_secs(60);
 
 /// A client that follows no redirection by itself: where a token goes is decided here.
-fn client() -> Result<reqwest::Client, reqwest::Error> {
+pub(crate) fn client() -> Result<reqwest::Client, reqwest::Error> {
     reqwest::Client::builder()
         .user_agent(concat!("infernet/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())

@@ -1,7 +1,7 @@
 //! What comes from the swarm, handed to whom it concerns. Nothing here waits for anything but the next event.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use infernet_protocol::NodeId;
 use infernet_protocol::capability::{AdQuery, AdScope};
@@ -12,12 +12,14 @@ use tracing::{debug, warn};
 
 use crate::node::Node;
 use crate::store::Record;
-use crate::{buyer, worker};
+use crate::{buyer, joining, worker};
 
 /// Gossip messages that are verified at once; what comes beyond is not forwarded by us.
 const VERIFYING: usize = 256;
 /// Between two looks at what is over.
 const SWEEP: Duration = Duration::from_secs(2);
+/// Peers to come back to are written down this often at most: in a large network they change all the time.
+const NOTED_EVERY: Duration = Duration::from_secs(10);
 
 /// Takes the swarm's events until it stops.
 pub(crate) async fn run(node: Arc<Node>, mut events: EventReceiver) {
@@ -28,7 +30,7 @@ pub(crate) async fn run(node: Arc<Node>, mut events: EventReceiver) {
                 topic, data, ticket, ..
             } => {
                 let Ok(place) = verifying.clone().try_acquire_owned() else {
-                    let _ = node.swarm.judge(ticket, Verdict::Ignore).await;
+                    let _ = node.swarm.judge(ticket, Verdict::Pass).await;
                     continue;
                 };
                 let judging = node.clone();
@@ -37,7 +39,7 @@ pub(crate) async fn run(node: Arc<Node>, mut events: EventReceiver) {
                     let by = judging.clone();
                     // Signatures are checked beside the runtime, so that a flood does not hold up answers.
                     let judged = tokio::task::spawn_blocking(move || by.market.judge(&by, &topic, &data)).await;
-                    let _ = judging.swarm.judge(ticket, judged.unwrap_or(Verdict::Ignore)).await;
+                    let _ = judging.swarm.judge(ticket, judged.unwrap_or(Verdict::Pass)).await;
                 });
             }
             Event::Asked {
@@ -96,7 +98,8 @@ async fn greet(node: Arc<Node>, peer: PeerId) {
 }
 
 /// Lets go of what is over, keeps the books even with peers that stay, and notes what was learned.
-pub(crate) async fn sweep(node: Arc<Node>) {
+pub(crate) async fn sweep(node: Arc<Node>, mut met: Vec<String>) {
+    let mut noted: Option<Instant> = None;
     loop {
         tokio::time::sleep(SWEEP).await;
         node.provider.tick();
@@ -116,8 +119,22 @@ pub(crate) async fn sweep(node: Arc<Node>) {
             }
             let trips = peers.iter().filter_map(|peer| Some((peer.peer, peer.round_trip?)));
             node.market.measured_round_trips(trips);
+            if noted.is_none_or(|noted| noted.elapsed() > NOTED_EVERY) {
+                let now = joining::remember(&peers, &met);
+                if now != met {
+                    note_peers(&node, &now);
+                    (met, noted) = (now, Some(Instant::now()));
+                }
+            }
         }
         keep_reputation(&node);
+    }
+}
+
+/// Writes down whom this node can come back to.
+fn note_peers(node: &Node, met: &[String]) {
+    if let Err(error) = node.store.append(Record::Peers(met.to_vec())) {
+        warn!(%error, "peers to come back to could not be written down");
     }
 }
 

@@ -14,7 +14,7 @@ use infernet_protocol::receipt::JobReceipt;
 use infernet_protocol::reputation::{Service, Standing};
 use infernet_protocol::stream::frames::{FailCode, WorkerFrame};
 use infernet_protocol::{Identity, LeaseId, MicroUsd, Millis, ModelId, Network, NodeId, Price, Verified};
-use infernet_swarm::{Handle, Multiaddr, PeerInfo, Reached, Role};
+use infernet_swarm::{Counters, Handle, Hits, Multiaddr, PeerConduct, PeerId, PeerInfo, Reached, Role};
 use tokio::sync::{broadcast, watch};
 use tracing::info;
 
@@ -22,6 +22,7 @@ use crate::buyer::consumer::{self, Answer};
 use crate::buyer::{self, Purchase};
 use crate::engines::{Engines, Served, Sources};
 use crate::happenings::{Happening, Happenings};
+use crate::joining::{self, Source};
 use crate::leases::Leases;
 use crate::market::Market;
 use crate::provider::Provider;
@@ -66,7 +67,7 @@ pub struct Settings {
     /// Where to listen; port 0 takes any.
     pub listen: Vec<Multiaddr>,
     /// Where to join.
-    pub bootstrap: Vec<Multiaddr>,
+    pub bootstrap: Vec<Source>,
     /// Addresses under which the node is known to be reachable.
     pub external: Vec<Multiaddr>,
     /// Whether to look for peers on the local network.
@@ -171,7 +172,7 @@ impl Node {
         tasks: Tasks,
     ) -> Result<Arc<Self>, StartError> {
         let Settings { identity, network, .. } = &settings;
-        let (swarm, events, event_loop) = infernet_swarm::new(swarm_config(&settings))?;
+        let (swarm, events, event_loop) = infernet_swarm::new(swarm_config(&settings, &recovered.peers))?;
         tasks.spawn("swarm", event_loop.run(tasks.token()));
         let happenings = Happenings::default();
         let selling = settings.selling.clone();
@@ -209,8 +210,8 @@ impl Node {
                 .iter()
                 .flat_map(|selling| selling.payees.iter().map(|payee| payee.rail.clone()))
                 .collect(),
-            identity: settings.identity,
-            network: settings.network,
+            identity: settings.identity.clone(),
+            network: settings.network.clone(),
             tasks,
             buying: Arc::default(),
             lent: AtomicU16::new(0),
@@ -220,7 +221,12 @@ impl Node {
         });
         node.tasks
             .spawn_until_cancelled("network", network::run(node.clone(), events));
-        node.tasks.spawn_until_cancelled("sweep", network::sweep(node.clone()));
+        node.tasks
+            .spawn_until_cancelled("sweep", network::sweep(node.clone(), recovered.peers));
+        for source in joining::lists(&settings.bootstrap) {
+            node.tasks
+                .spawn_until_cancelled("join", joining::follow(node.clone(), source));
+        }
         if selling.is_some() {
             node.engines.refresh().await;
             node.slots_changed();
@@ -305,6 +311,21 @@ impl Node {
         self.swarm.reached().await
     }
 
+    /// How a peer behaves.
+    pub async fn conduct(&self, peer: PeerId) -> Result<PeerConduct, infernet_swarm::Closed> {
+        self.swarm.conduct(peer).await
+    }
+
+    /// How often each bound against peers was met.
+    pub async fn limit_hits(&self) -> Result<Hits, infernet_swarm::Closed> {
+        self.swarm.hits().await
+    }
+
+    /// Totals of its swarm since the start.
+    pub async fn counters(&self) -> Result<Counters, infernet_swarm::Closed> {
+        self.swarm.counters().await
+    }
+
     /// Closes the connections with a node; both may connect again.
     pub async fn hang_up(&self, node: &NodeId) {
         self.market.hang_up(node).await;
@@ -360,6 +381,8 @@ impl Node {
             }
         };
         let _ = tokio::time::timeout(DRAIN, drained).await;
+        self.leases.end_all();
+        self.leases.sweep(self);
         network::keep_reputation(self);
         self.tasks.drain(DRAIN).await;
         if let Err(error) = self.store.sync().await {
@@ -435,11 +458,13 @@ impl Node {
     }
 }
 
-fn swarm_config(settings: &Settings) -> infernet_swarm::Config {
+fn swarm_config(settings: &Settings, remembered: &[String]) -> infernet_swarm::Config {
     let network = &settings.network;
     let mut config = infernet_swarm::Config::new(settings.identity.secret(), network.as_str(), Role::Node);
     config.listen.clone_from(&settings.listen);
-    config.bootstrap.clone_from(&settings.bootstrap);
+    config.bootstrap = joining::addresses(&settings.bootstrap);
+    // One that this version does not read is one less.
+    config.remembered = remembered.iter().filter_map(|address| address.parse().ok()).collect();
     config.external.clone_from(&settings.external);
     config.topics = vec![network.capability_topic(), network.jobs_topic(INFERENCE)];
     config.agent = AGENT.to_owned();

@@ -496,7 +496,7 @@ impl Provider {
             duration: lost
                 .as_ref()
                 .map_or(Millis(0), |lost| crate::worker::millis(lost.began)),
-            amount: mark.map_or(MicroUsd(0), |_| price.cost(usage.input_tokens, usage.output_tokens)),
+            amount: mark.map_or(MicroUsd(0), |_| price.due(usage.input_tokens, usage.output_tokens)),
             commitment: open.commitment,
         }
     }

@@ -297,11 +297,7 @@ async fn settle(
         output_tokens: usage.output_tokens,
         ttft: answered.ttft(),
         duration: millis(answered.began),
-        // Who got no token pays no price per request either.
-        amount: match (usage.input_tokens, usage.output_tokens) {
-            (0, 0) => MicroUsd(0),
-            (input, output) => price.cost(input, output),
-        },
+        amount: price.due(usage.input_tokens, usage.output_tokens),
         commitment: answered.commitment(),
     };
     // Without a receipt the line is of no more use: the buyer finds out at the next contact that nothing is due.

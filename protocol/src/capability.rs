@@ -6,7 +6,7 @@ pub use registry::{Limits, Observed, Registry};
 
 use crate::codec::{List, Malformed, Reader, Text, Wire, Writer};
 use crate::ids::{Digest, ModelId};
-use crate::names::{AD_INTERVAL_MAX, AD_LIFE_INTERVALS, CLOCK_SKEW};
+use crate::names::{AD_INTERVAL, AD_INTERVAL_MAX, AD_LIFE_INTERVALS, CLOCK_SKEW};
 use crate::signed::{Kind, Message};
 use crate::units::{Millis, Price, UnixMillis};
 
@@ -286,5 +286,75 @@ wire_struct! {
     pub struct AdList {
         /// Envelopes of kind `ad`.
         pub ads: List<crate::codec::Blob<{ crate::names::GOSSIP_BYTES }>, ADS_PER_ANSWER>,
+    }
+}
+
+/// What each provider in the network adds to everybody's interval: all of them together then publish one ad in this
+/// time. The longest interval is reached at the 8,192 ads that a node holds; `specs/scale.md`, "The interval", has the
+/// bytes.
+pub const AD_SPACING: Millis = Millis(146);
+
+/// Time to a node's next ad in a network of that many providers: the usual one while they are few, and then as much
+/// longer as there are more of them, so that what ads cost a node stays the same.
+#[must_use]
+pub fn interval(providers: usize) -> Millis {
+    let providers = u32::try_from(providers).unwrap_or(u32::MAX);
+    Millis(AD_SPACING.0.saturating_mul(providers)).clamp(AD_INTERVAL, AD_INTERVAL_MAX)
+}
+
+/// How many providers there are, told by the intervals of the ads that are held and by how long the node has listened.
+///
+/// A node that listened for a shorter time than an ad's interval had that part of a chance to hear it, so an ad that
+/// it did hear stands for as many more (the estimate of Horvitz and Thompson). Newcomers would otherwise take a large
+/// network for a small one, and all publish as often as in that.
+#[must_use]
+pub fn providers(intervals: impl IntoIterator<Item = Millis>, listened: Millis) -> usize {
+    // Shorter than the shortest interval nothing is missed, and one false claim counts for forty at the most.
+    let listened = u64::from(listened.max(AD_INTERVAL).0);
+    let stands_for = |interval: Millis| u64::from(interval.min(AD_INTERVAL_MAX).0).max(listened);
+    let sum: u64 = intervals.into_iter().map(stands_for).sum();
+    usize::try_from(sum / listened).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_grows_with_the_network_between_its_bounds() {
+        for (providers, millis) in [
+            (0, AD_INTERVAL.0),
+            (205, AD_INTERVAL.0),
+            (206, 30_076),
+            (1_000, 146_000),
+            (8_192, 1_196_032),
+            (10_000, AD_INTERVAL_MAX.0),
+            (usize::MAX, AD_INTERVAL_MAX.0),
+        ] {
+            assert_eq!(interval(providers), Millis(millis), "{providers}");
+        }
+        assert!((0..20_000).all(|n| interval(n) <= interval(n + 1)));
+    }
+
+    #[test]
+    fn ads_that_could_not_be_heard_yet_are_counted_in() {
+        let ads = |count: usize, seconds: u32| std::iter::repeat_n(Millis(seconds * 1_000), count);
+        let minutes = |minutes: u32| Millis(minutes * 60_000);
+        assert_eq!(providers(ads(0, 30), minutes(1)), 0);
+        assert_eq!(
+            providers(ads(100, 30), Millis(0)),
+            100,
+            "a small network is known at once"
+        );
+        assert_eq!(
+            providers(ads(250, 1_200), minutes(1)),
+            5_000,
+            "a twentieth of the interval has passed"
+        );
+        assert_eq!(providers(ads(250, 1_200), minutes(20)), 250, "and now all of it");
+        assert_eq!(providers(ads(250, 1_200), minutes(600)), 250);
+        // One that claims the longest interval cannot make a small network look large.
+        assert_eq!(providers(ads(100, 30).chain(ads(1, 1_200)), Millis(0)), 140);
+        assert_eq!(providers([Millis(u32::MAX)], Millis(0)), 40);
     }
 }

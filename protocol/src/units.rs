@@ -115,6 +115,15 @@ impl Price {
         MicroUsd(u64::try_from(total).unwrap_or(u64::MAX))
     }
 
+    /// The most that a request may cost that used so many tokens: who got none pays no price per request either.
+    #[must_use]
+    pub fn due(&self, input_tokens: u32, output_tokens: u32) -> MicroUsd {
+        match (input_tokens, output_tokens) {
+            (0, 0) => MicroUsd(0),
+            (input, output) => self.cost(input, output),
+        }
+    }
+
     /// Whether no part is above the same part of `cap`.
     #[must_use]
     pub fn within(&self, cap: &Self) -> bool {
@@ -141,6 +150,18 @@ impl Price {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_due_for_nothing() {
+        let price = Price {
+            request: MicroUsd(7),
+            ..Price::FREE
+        };
+        assert_eq!(
+            (price.due(0, 0), price.due(1, 0), price.due(0, 1)),
+            (MicroUsd(0), MicroUsd(7), MicroUsd(7))
+        );
+    }
 
     #[test]
     fn cost_rounds_up_once() {

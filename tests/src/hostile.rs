@@ -160,7 +160,7 @@ impl Raw {
         let settings = settings(number, bootstrap);
         let mut config = Config::new(settings.identity.secret(), settings.network.as_str(), Role::Node);
         config.listen = settings.listen;
-        config.bootstrap = settings.bootstrap;
+        config.bootstrap = bootstrap.to_vec();
         config.topics = vec![
             settings.network.capability_topic(),
             settings.network.jobs_topic(INFERENCE),

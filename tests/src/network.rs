@@ -10,6 +10,7 @@ use infernet_inference::{Endpoint, Request};
 use infernet_node::Sources;
 use infernet_node::buyer::consumer::{Answer, Said, Summary};
 use infernet_node::buyer::{BuyError, Purchase};
+use infernet_node::joining::Source;
 use infernet_node::node::{LeaseTerms, Node, Selling, Settings};
 use infernet_node::runtime::Tasks;
 use infernet_node::spending::Limits;
@@ -38,7 +39,7 @@ pub fn settings(number: u8, bootstrap: &[Multiaddr]) -> Settings {
         identity: Identity::from_secret(&secret).expect("small numbers are keys"),
         network: Network::new("test").expect("a good name"),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("a good address")],
-        bootstrap: bootstrap.to_vec(),
+        bootstrap: bootstrap.iter().cloned().map(Source::Address).collect(),
         external: Vec::new(),
         mdns: false,
         upnp: false,

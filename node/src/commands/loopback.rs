@@ -10,6 +10,7 @@ use super::Result;
 use crate::engines::Sources;
 use crate::home::Home;
 use crate::identity;
+use crate::joining::Source;
 use crate::node::{LeaseTerms, Node, Selling, Settings};
 use crate::out::{Exit, Failure};
 use crate::runtime::Tasks;
@@ -60,7 +61,7 @@ impl<'a> Loopback<'a> {
             identity: identity::random(),
             network: self.network.clone(),
             listen: listen()?,
-            bootstrap: self.at.clone(),
+            bootstrap: self.at.iter().cloned().map(Source::Address).collect(),
             external: Vec::new(),
             mdns: false,
             upnp: false,

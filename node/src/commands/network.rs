@@ -1,12 +1,97 @@
-//! `infernet peers`: who the running node is connected to; and how values of the node read to people.
+//! `infernet peers`: who the running node is connected to, and how they behave; and how values of the node read to people.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Context, Result};
+use crate::cli::{PeersArgs, PeersCommand};
 use crate::ipc;
 use crate::out::{Exit, Out, Style};
 
-pub(super) fn peers(context: &Context) -> Result {
+pub(super) fn peers(args: &PeersArgs, context: &Context) -> Result {
+    match &args.command {
+        None => connected(context),
+        Some(PeersCommand::Why { peer }) => why(peer, context),
+        Some(PeersCommand::Limits) => limits(context),
+    }
+}
+
+/// The bounds that are kept against peers.
+fn limits(context: &Context) -> Result {
+    let answer = ipc::call(&context.home, "limits", Value::Null)?;
+    match answer.as_array() {
+        Some(list) if !context.out.is_json() => table(list, &context.out),
+        _ => context.out.json(&answer),
+    }
+    Ok(Exit::Done)
+}
+
+/// What one peer has done.
+fn why(peer: &str, context: &Context) -> Result {
+    let answer = ipc::call(&context.home, "why", json!({ "peer": peer }))?;
+    let out = &context.out;
+    if out.is_json() {
+        out.json(&answer);
+        return Ok(Exit::Done);
+    }
+    out.fields(&[
+        ("peer", answer["peer_id"].as_str().unwrap_or_default().to_owned()),
+        ("connected", cell("", &answer["connected"])),
+        ("verdict", verdict(&answer)),
+        (
+            "points",
+            format!("{} of {}", cell("", &answer["points"]), cell("", &answer["banned_at"])),
+        ),
+        ("bans", cell("", &answer["bans"])),
+        ("gossip score", gossip_score(&answer)),
+    ]);
+    match answer["offences"].as_array() {
+        Some(offences) if !offences.is_empty() => {
+            let rows: Vec<Vec<String>> = offences
+                .iter()
+                .map(|offence| {
+                    let last = offence["last_s"].as_u64().unwrap_or_default();
+                    vec![
+                        cell("", &offence["what"]),
+                        cell("", &offence["times"]),
+                        format!("{} ago", span(last)),
+                    ]
+                })
+                .collect();
+            out.line("");
+            out.table(&["what it did", "times", "last"], &rows);
+        }
+        _ => out.note(out.paint(Style::Dim, "nothing is held against it")),
+    }
+    Ok(Exit::Done)
+}
+
+/// What becomes of a peer.
+fn verdict(answer: &Value) -> String {
+    let score = answer["gossip_score"].as_f64().unwrap_or_default();
+    let below = |index: usize| {
+        answer["gossip_thresholds"][index]
+            .as_f64()
+            .is_some_and(|threshold| score < threshold)
+    };
+    match answer["banned_for_s"].as_u64() {
+        _ if answer["blocked"] == true => "kept out by this node itself".to_owned(),
+        Some(left) => format!("kept out for another {}", span(left)),
+        None if below(2) => "connected, and its gossip is not listened to".to_owned(),
+        None if below(1) => "connected, and nothing is published to it".to_owned(),
+        None if below(0) => "connected, and not gossiped with".to_owned(),
+        None => "in good standing".to_owned(),
+    }
+}
+
+fn gossip_score(answer: &Value) -> String {
+    match answer["gossip_score"].as_f64() {
+        Some(score) => format!("{score} (not listened to below {})", answer["gossip_thresholds"][2]),
+        None => "none yet".to_owned(),
+    }
+}
+
+/// Who is connected.
+fn connected(context: &Context) -> Result {
     let answer = ipc::call(&context.home, "peers", Value::Null)?;
     let out = &context.out;
     let nothing = "connected to nobody yet: see `bootstrap` in `infernet config show`";

@@ -153,9 +153,13 @@ pub const KEYS: &[Key] = &[
     Key::new("role", "auto", "auto, provider, consumer or both"),
     Key::new("p2p.port", "46337", "TCP and UDP port, 0 for any"),
     Key::new("p2p.listen", "", "multiaddrs to listen on instead of all interfaces").many(),
-    Key::new("p2p.bootstrap", "", "multiaddrs of nodes to join through")
-        .many()
-        .or(&["INFERNET_BOOTSTRAP"]),
+    Key::new(
+        "p2p.bootstrap",
+        "",
+        "nodes to join through: multiaddrs, `/dnsaddr/NAME`, `https://...` or `file:PATH` for a list",
+    )
+    .many()
+    .or(&["INFERNET_BOOTSTRAP"]),
     Key::new("p2p.advertise", "true", "publish what this node serves"),
     Key::new("p2p.mdns", "true", "look for nodes on the local network"),
     Key::new("p2p.upnp", "true", "ask the router to open the port"),

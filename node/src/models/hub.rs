@@ -222,7 +222,7 @@ async fn page(mut response: Response) -> Result<Vec<Entry>, HubError> {
 }
 
 /// What an error says at its root, where the reason is.
-pub(super) fn innermost(error: &dyn std::error::Error) -> String {
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

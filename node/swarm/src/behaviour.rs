@@ -7,19 +7,25 @@ use std::time::Duration;
 
 use libp2p::allow_block_list::{self, BlockedPeers};
 use libp2p::identity::Keypair;
-use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::request_response::ProtocolSupport;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{autonat, connection_limits, dcutr, identify, kad, mdns, ping, relay, request_response, upnp};
+use libp2p::{
+    autonat, connection_limits, dcutr, identify, kad, mdns, memory_connection_limits, ping, relay, request_response,
+    upnp,
+};
 use rand::rngs::StdRng;
 
 use crate::config::{Config, Limits, Role};
+use crate::dht::Records;
 use crate::direct_only::DirectOnly;
 use crate::error::Error;
 use crate::exchange::{Codec, Exchange};
+use crate::gate::Gate;
 use crate::gossip::{self, Gossip};
+use crate::limits::{DHT_PACKETS, GOSSIP_PACKETS, MEMORY};
 use crate::names::Names;
+use crate::paced::Paced;
 use crate::stream;
 use crate::stream::admission::Admission;
 
@@ -34,9 +40,6 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The routing table is refreshed this often.
 const TABLE_REFRESH: Duration = Duration::from_secs(5 * 60);
-
-/// Providers kept for one key: a popular model is spread over sixteen keys besides.
-const PROVIDERS_PER_KEY: usize = 32;
 
 /// Longest DHT packet in bytes: twenty peers or providers with eight addresses each.
 const DHT_PACKET: usize = 16 * 1024;
@@ -70,12 +73,14 @@ const RESERVATIONS: usize = 1024;
 /// All protocols of a node. Limits stand first, so that a connection they deny is denied before the others see it.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
+    pub(crate) gate: Gate,
     pub(crate) limits: connection_limits::Behaviour,
+    pub(crate) memory: memory_connection_limits::Behaviour,
     pub(crate) blocked: allow_block_list::Behaviour<BlockedPeers>,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
-    pub(crate) gossip: DirectOnly<Gossip>,
-    pub(crate) kad: DirectOnly<kad::Behaviour<MemoryStore>>,
+    pub(crate) gossip: DirectOnly<Paced<Gossip>>,
+    pub(crate) kad: DirectOnly<Paced<kad::Behaviour<Records>>>,
     pub(crate) ad: request_response::Behaviour<Codec>,
     pub(crate) offer: request_response::Behaviour<Codec>,
     pub(crate) streams: Toggle<stream::behaviour::Behaviour>,
@@ -105,7 +110,9 @@ impl Behaviour {
             false => None,
         };
         Ok(Self {
+            gate: Gate::default(),
             limits: limits(&config.limits),
+            memory: memory_connection_limits::Behaviour::with_max_bytes(MEMORY),
             blocked: allow_block_list::Behaviour::default(),
             identify: identify::Behaviour::new(
                 identify::Config::new(names.family.clone(), keypair.public())
@@ -120,8 +127,8 @@ impl Behaviour {
                     .with_interval(PING_INTERVAL)
                     .with_timeout(PING_TIMEOUT),
             ),
-            gossip: DirectOnly::new(gossip::behaviour(&config.topics)?),
-            kad: DirectOnly::new(dht(config, names, keypair)),
+            gossip: DirectOnly::new(Paced::new(gossip::behaviour(&config.topics)?, GOSSIP_PACKETS)),
+            kad: DirectOnly::new(Paced::new(dht(config, names, keypair), DHT_PACKETS)),
             ad: exchange(Exchange::Ad, names),
             offer: exchange(Exchange::Offer, names),
             streams: node
@@ -159,18 +166,9 @@ fn limits(limits: &Limits) -> connection_limits::Behaviour {
     )
 }
 
-fn dht(config: &Config, names: &Names, keypair: &Keypair) -> kad::Behaviour<MemoryStore> {
+fn dht(config: &Config, names: &Names, keypair: &Keypair) -> kad::Behaviour<Records> {
     let id = keypair.public().to_peer_id();
-    let store = MemoryStore::with_config(
-        id,
-        MemoryStoreConfig {
-            // The network keeps provider records only.
-            max_records: 0,
-            max_value_bytes: 0,
-            max_providers_per_key: PROVIDERS_PER_KEY,
-            max_provided_keys: config.limits.provider_keys,
-        },
-    );
+    let store = Records::new(id, config.limits.provider_records);
     let mut settings = kad::Config::new(names.kad.clone());
     // A node that nobody may find has nothing to look for either: its table stays empty.
     let refresh = (!config.outbound_only).then_some(TABLE_REFRESH);

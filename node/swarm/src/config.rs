@@ -48,6 +48,9 @@ pub struct Config {
     pub listen: Vec<Multiaddr>,
     /// Where to join, with or without `/p2p/<peer id>`; redialled for as long as it is not connected.
     pub bootstrap: Vec<Multiaddr>,
+    /// Peers met before, freshest first, with `/p2p/<peer id>`; dialled while too few others are connected. They are
+    /// trusted with nothing, and an outbound-only node does without them.
+    pub remembered: Vec<Multiaddr>,
     /// Addresses under which the node is known to be reachable from outside.
     pub external: Vec<Multiaddr>,
     /// Gossip topics in full; others are neither subscribed to nor remembered of peers.
@@ -80,6 +83,7 @@ impl Config {
             role,
             listen: Vec::new(),
             bootstrap: Vec::new(),
+            remembered: Vec::new(),
             external: Vec::new(),
             topics: Vec::new(),
             agent: concat!("infernet/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -102,6 +106,7 @@ impl fmt::Debug for Config {
             .field("role", &self.role)
             .field("listen", &self.listen)
             .field("bootstrap", &self.bootstrap)
+            .field("remembered", &self.remembered.len())
             .field("external", &self.external)
             .field("topics", &self.topics)
             .field("mdns", &self.mdns)
@@ -141,8 +146,8 @@ pub struct Limits {
     pub streams: usize,
     /// Inbound direct streams that wait for the node to take them; the next is refused with an answer.
     pub accept_queue: usize,
-    /// Provider records kept for others, by key.
-    pub provider_keys: usize,
+    /// Provider records kept for others; one takes some 500 bytes.
+    pub provider_records: usize,
 }
 
 impl Limits {
@@ -156,14 +161,14 @@ impl Limits {
             streams_per_peer: 320,
             streams: 2048,
             accept_queue: 320,
-            provider_keys: 4096,
+            provider_records: 8192,
         };
         match role {
             Role::Node => node,
             Role::Bootstrap => Self {
                 incoming: 4096,
                 pending: 256,
-                provider_keys: 65_536,
+                provider_records: 131_072,
                 ..node
             },
         }

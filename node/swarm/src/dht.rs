@@ -2,30 +2,27 @@
 //!
 //! Only provider records exist on this network; values are neither stored nor asked for.
 
+mod records;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use libp2p::core::Endpoint;
-use libp2p::kad::store::{MemoryStore, RecordStore as _};
 use libp2p::kad::{self, GetProvidersOk, ProviderRecord, QueryId, QueryResult, RecordKey};
 use libp2p::swarm::{ConnectionId, NetworkBehaviour as _};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::behaviour::PROVIDER_TTL;
 use crate::error::DhtError;
 use crate::event::Provider;
+use crate::limits::{Bound, Hits, Subnet, TABLE_PER_SUBNET};
 use crate::peers::ADDRESSES_PER_PEER;
+
+pub(crate) use records::Records;
 
 /// Multihash code and length of SHA-256, which stand before the digest in a key.
 const SHA2_256: [u8; 2] = [0x12, 0x20];
-
-/// Keys that this node provides at most: 256 models, each under its own key and a shard.
-const PROVIDED: usize = 512;
-
-/// Keys that one other peer may have stored here.
-const KEYS_PER_PROVIDER: usize = 512;
 
 /// Lookups under way at once.
 const LOOKUPS: usize = 64;
@@ -42,7 +39,7 @@ const ANNOUNCE_AGAIN: Duration = Duration::from_millis(500);
 /// A table of up to this many peers is small: each newcomer is among the closest to every key.
 const SMALL_TABLE: usize = 20;
 
-type Kad = kad::Behaviour<MemoryStore>;
+type Kad = kad::Behaviour<Records>;
 type LookupReply = oneshot::Sender<Result<Vec<Provider>, DhtError>>;
 
 /// State beside the library's own.
@@ -50,8 +47,9 @@ type LookupReply = oneshot::Sender<Result<Vec<Provider>, DhtError>>;
 pub(crate) struct Dht {
     provided: HashSet<[u8; 32]>,
     lookups: HashMap<QueryId, Lookup>,
-    /// Records of others and when they end, by provider: the store itself neither forgets nor counts them.
-    stored: HashMap<PeerId, HashMap<RecordKey, Instant>>,
+    /// Where the peers in the routing table come from.
+    table: HashMap<PeerId, Subnet>,
+    pub(crate) hits: Hits,
     announce: Option<Instant>,
     sweep: Option<Instant>,
 }
@@ -77,9 +75,6 @@ fn table_size(kad: &mut Kad) -> usize {
 
 impl Dht {
     pub(crate) fn provide(&mut self, kad: &mut Kad, digest: [u8; 32]) -> Result<(), DhtError> {
-        if self.provided.len() >= PROVIDED && !self.provided.contains(&digest) {
-            return Err(DhtError::Busy);
-        }
         kad.start_providing(key(&digest)).map_err(|_| DhtError::Busy)?;
         self.provided.insert(digest);
         Ok(())
@@ -93,7 +88,7 @@ impl Dht {
     pub(crate) fn look_up(&mut self, kad: &mut Kad, digest: &[u8; 32], reply: LookupReply) {
         if self.lookups.len() >= LOOKUPS {
             let _gone = reply.send(Err(DhtError::Busy));
-        } else if table_size(kad) == 0 && self.stored.is_empty() {
+        } else if table_size(kad) == 0 && kad.store_mut().len() == 0 {
             let _gone = reply.send(Err(DhtError::NoPeers));
         } else {
             let id = kad.get_providers(key(digest));
@@ -121,18 +116,29 @@ impl Dht {
             }
         }
         if self.sweep.is_some_and(|at| at <= now) {
-            self.stored.retain(|peer, keys| {
-                keys.retain(|key, end| {
-                    let lives = *end > now;
-                    if !lives {
-                        kad.store_mut().remove_provider(key, peer);
-                    }
-                    lives
-                });
-                !keys.is_empty()
-            });
-            self.sweep = (!self.stored.is_empty()).then(|| now + SWEEP);
+            kad.store_mut().sweep(now);
+            self.sweep = (kad.store_mut().len() > 0).then(|| now + SWEEP);
         }
+    }
+
+    /// Whether a peer from that subnet may stand in the routing table. One that is small takes everybody: whoever fills it
+    /// then still leaves most of it to others.
+    pub(crate) fn may_enter(&mut self, peer: &PeerId, subnet: Subnet) -> bool {
+        if self.table.len() < SMALL_TABLE || self.table.contains_key(peer) {
+            return true;
+        }
+        let neighbours = self.table.values().filter(|known| **known == subnet).count();
+        let enters = neighbours < TABLE_PER_SUBNET;
+        if !enters {
+            self.hits.add(Bound::TablePerSubnet);
+        }
+        enters
+    }
+
+    /// A peer stands in the routing table, in the place of another perhaps.
+    pub(crate) fn on_entered(&mut self, peer: PeerId, subnet: Subnet, left: Option<PeerId>) {
+        left.and_then(|left| self.table.remove(&left));
+        self.table.insert(peer, subnet);
     }
 
     /// A peer has entered the routing table.
@@ -142,21 +148,20 @@ impl Dht {
         }
     }
 
-    /// Keeps a record that its provider sent, or does not; says which.
-    pub(crate) fn on_record(&mut self, kad: &mut Kad, mut record: ProviderRecord, now: Instant) -> bool {
-        let keys = self.stored.get(&record.provider);
-        let known = keys.is_some_and(|keys| keys.contains_key(&record.key));
-        if !is_key(&record.key) || !known && keys.map_or(0, HashMap::len) >= KEYS_PER_PROVIDER {
-            return false;
-        }
+    /// Keeps a record that its provider sent from `subnet`, or does not; says which.
+    pub(crate) fn on_record(
+        &mut self,
+        kad: &mut Kad,
+        mut record: ProviderRecord,
+        subnet: Subnet,
+        now: Instant,
+    ) -> bool {
         record.addresses.truncate(ADDRESSES_PER_PEER);
-        let (provider, key) = (record.provider, record.key.clone());
-        if kad.store_mut().add_provider(record).is_err() {
-            return false;
+        let kept = is_key(&record.key) && kad.store_mut().keep(record, subnet, now);
+        if kept {
+            self.sweep.get_or_insert(now + SWEEP);
         }
-        self.stored.entry(provider).or_default().insert(key, now + PROVIDER_TTL);
-        self.sweep.get_or_insert(now + SWEEP);
-        true
+        kept
     }
 
     /// Takes a step of a query; gives providers that it named, with the addresses that came with them.
@@ -216,18 +221,7 @@ mod tests {
 
     fn kad() -> Kad {
         let me = PeerId::random();
-        kad::Behaviour::new(me, MemoryStore::new(me))
-    }
-
-    fn record(provider: PeerId, n: u16) -> ProviderRecord {
-        let mut digest = [0; 32];
-        digest[..2].copy_from_slice(&n.to_be_bytes());
-        ProviderRecord {
-            key: key(&digest),
-            provider,
-            expires: None,
-            addresses: Vec::new(),
-        }
+        kad::Behaviour::new(me, Records::new(me, 100))
     }
 
     #[test]
@@ -239,30 +233,45 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn records_of_others_are_counted_and_forgotten_in_time() {
-        let (mut kad, mut dht, peer, now) = (kad(), Dht::default(), PeerId::random(), Instant::now());
-        let taken = (0..600)
-            .filter(|n| dht.on_record(&mut kad, record(peer, *n), now))
-            .count();
-        assert_eq!(taken, KEYS_PER_PROVIDER);
-        assert!(
-            dht.on_record(&mut kad, record(peer, 0), now),
-            "what is known may be renewed"
-        );
-        assert!(
-            dht.on_record(&mut kad, record(PeerId::random(), 0), now),
-            "others are counted for themselves"
-        );
-        let bad = ProviderRecord {
-            key: RecordKey::new(b"x"),
-            ..record(peer, 0)
+    async fn records_of_others_need_a_key_and_end() {
+        let (mut kad, mut dht, provider, now) = (kad(), Dht::default(), PeerId::random(), Instant::now());
+        let mut record = ProviderRecord {
+            key: key(&[7; 32]),
+            provider,
+            expires: None,
+            addresses: Vec::new(),
         };
-        assert!(!dht.on_record(&mut kad, bad, now));
+        let subnet = Subnet::Alone(provider);
+        assert!(dht.on_record(&mut kad, record.clone(), subnet, now));
+        record.key = RecordKey::new(b"x");
+        assert!(!dht.on_record(&mut kad, record, subnet, now));
+        assert_eq!(kad.store_mut().len(), 1);
+        while let Some(due) = dht.next_due() {
+            dht.on_timer(&mut kad, due);
+        }
+        assert_eq!(kad.store_mut().len(), 0);
+    }
 
-        dht.on_timer(&mut kad, now + PROVIDER_TTL - Duration::from_secs(1));
-        assert_eq!(kad.store_mut().providers(&record(peer, 0).key).len(), 2);
-        dht.on_timer(&mut kad, dht.next_due().unwrap() + PROVIDER_TTL);
-        assert!(kad.store_mut().providers(&record(peer, 0).key).is_empty());
-        assert_eq!(dht.next_due(), None);
+    #[test]
+    fn a_table_that_is_not_small_takes_few_of_one_network() {
+        let (mut dht, subnet) = (Dht::default(), Subnet::V4([203, 0, 114]));
+        let enter = |dht: &mut Dht, subnet| {
+            let peer = PeerId::random();
+            let enters = dht.may_enter(&peer, subnet);
+            if enters {
+                dht.on_entered(peer, subnet, None);
+            }
+            enters.then_some(peer)
+        };
+        for n in 0..SMALL_TABLE {
+            assert!(enter(&mut dht, Subnet::V4([1, 1, u8::try_from(n).unwrap()])).is_some());
+        }
+        let entered: Vec<_> = std::iter::from_fn(|| enter(&mut dht, subnet)).collect();
+        assert_eq!(entered.len(), TABLE_PER_SUBNET);
+        assert!(dht.may_enter(&entered[0], subnet), "it is in it already");
+        let other = PeerId::random();
+        dht.on_entered(other, Subnet::Alone(other), Some(entered[0]));
+        assert!(enter(&mut dht, subnet).is_some(), "one has left");
+        assert_eq!(dht.hits.of(Bound::TablePerSubnet), 1);
     }
 }

@@ -8,6 +8,7 @@ use libp2p::request_response::ResponseChannel;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
 
+use crate::conduct::Standing;
 use crate::error::Closed;
 use crate::exchange::Exchange;
 use crate::handle::Command;
@@ -107,6 +108,8 @@ pub enum Verdict {
     Reject,
     /// Stale, superseded, unknown, or a matter of state: drop it.
     Ignore,
+    /// Not judged, since there is too much to do: drop it and hold it against nobody.
+    Pass,
 }
 
 /// The right to judge one gossip message, once. Unused, it counts as [`Verdict::Ignore`] after a few seconds.
@@ -166,6 +169,8 @@ pub struct PeerInfo {
     pub protocols: Vec<String>,
     /// Whether it is of this network; `None` until it has identified itself.
     pub same_network: Option<bool>,
+    /// Whether it serves this network's DHT, as far as it has said.
+    pub serves_dht: bool,
     /// Addresses at which it says it listens, less those that make no sense from here.
     pub listen: Vec<Multiaddr>,
     /// The last measured round trip.
@@ -175,10 +180,31 @@ pub struct PeerInfo {
 }
 
 impl PeerInfo {
+    /// Where this node reached it directly.
+    pub fn dialled(&self) -> Option<&Multiaddr> {
+        let dialled = |it: &&ConnectionInfo| !it.relayed && it.direction == Direction::Outbound;
+        Some(&self.connections.iter().find(dialled)?.address)
+    }
+
     /// Whether every connection leads through a relay.
     pub fn relayed(&self) -> bool {
         self.connections.iter().all(|connection| connection.relayed)
     }
+}
+
+/// How a peer behaves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerConduct {
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Whether the node itself keeps it out.
+    pub blocked: bool,
+    /// Its account.
+    pub standing: Standing,
+    /// What gossipsub makes of it, and from which score down it is not gossiped with, not published to, not listened to.
+    pub gossip_score: Option<f64>,
+    /// Those.
+    pub gossip_thresholds: [f64; 3],
 }
 
 /// How others reach this node.
@@ -256,6 +282,10 @@ pub struct Counters {
     pub streams_dropped: u64,
     /// Direct streams that we opened or tried to.
     pub streams_opened: u64,
+    /// Bans of peers for their conduct.
+    pub bans: u64,
+    /// Peers that are banned now.
+    pub banned: u64,
     /// Peers disconnected for opening streams without end.
     pub hostile_peers: u64,
     /// Connection events that the node never heard of because it was far behind.

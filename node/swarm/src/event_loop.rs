@@ -5,6 +5,7 @@
 //! runtime lets a task take only so many messages before its channels yield.
 
 mod commands;
+mod conduct;
 mod network;
 mod reaching;
 mod setup;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::behaviour::Behaviour;
+use crate::conduct::Conduct;
 use crate::config::EVENT_BACKLOG;
 use crate::dht::Dht;
 use crate::error::{AskError, DialError};
@@ -34,6 +36,7 @@ use crate::exchange::Exchange;
 use crate::gossip::Judgments;
 use crate::handle::Command;
 use crate::join::Join;
+use crate::limits::Limiter;
 use crate::names::Names;
 use crate::peers::{Peers, Reach, reach};
 use crate::relays::Relays;
@@ -67,6 +70,8 @@ pub struct EventLoop {
     backlog: VecDeque<Event>,
     admission: Arc<Admission>,
     judgments: Judgments,
+    limiter: Limiter,
+    conduct: Conduct,
     peers: Peers,
     join: Join,
     dht: Dht,
@@ -146,6 +151,7 @@ impl EventLoop {
             self.join.next_due(),
             self.dht.next_due(),
             self.relays.next_due(),
+            self.conduct.next_due(),
             self.listeners.settled,
         ]
         .into_iter()
@@ -158,6 +164,7 @@ impl EventLoop {
             self.counters.gossip_unjudged += 1;
             self.ignore(&id, source);
         }
+        self.end_bans(now);
         while let Some(opts) = self.join.dial(now) {
             let id = opts.connection_id();
             if let Err(error) = self.swarm.dial(opts) {
@@ -228,6 +235,7 @@ impl EventLoop {
             streams_accepted: streams.accepted.load(Ordering::Relaxed),
             streams_refused: streams.refused.load(Ordering::Relaxed),
             streams_dropped: streams.dropped.load(Ordering::Relaxed),
+            banned: self.conduct.banned() as u64,
             ..self.counters
         }
     }

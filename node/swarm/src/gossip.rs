@@ -63,7 +63,7 @@ const IDS_PER_CONTROL: usize = 500;
 const SUBSCRIPTIONS_PER_PACKET: usize = 100;
 
 /// Scores at which a peer is no longer gossiped with, published to, listened to.
-const THRESHOLDS: PeerScoreThresholds = PeerScoreThresholds {
+pub(crate) const THRESHOLDS: PeerScoreThresholds = PeerScoreThresholds {
     gossip_threshold: -20.0,
     publish_threshold: -40.0,
     graylist_threshold: -80.0,

@@ -13,9 +13,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::behaviour::ASK_TIMEOUT;
 use crate::error::{AskError, Closed, DhtError, DialError, OpenError, PublishError};
-use crate::event::{Counters, PeerInfo, Provider, Reached, Ticket, Verdict};
+use crate::event::{Counters, PeerConduct, PeerInfo, Provider, Reached, Ticket, Verdict};
 use crate::exchange::Exchange;
 use crate::gossip::MAX_GOSSIP;
+use crate::limits::Hits;
 use crate::stream::DirectStream;
 
 /// Longest wait for a direct stream: a dial, a fallback, and a substream.
@@ -68,6 +69,9 @@ pub(crate) enum Command {
         digest: [u8; 32],
         reply: Answer<Vec<Provider>, DhtError>,
     },
+    Join {
+        addresses: Vec<Multiaddr>,
+    },
     RefreshTable {
         reply: Answer<(), DhtError>,
     },
@@ -87,6 +91,13 @@ pub(crate) enum Command {
     },
     Advertised {
         reply: oneshot::Sender<Vec<Multiaddr>>,
+    },
+    Conduct {
+        peer: PeerId,
+        reply: oneshot::Sender<PeerConduct>,
+    },
+    Hits {
+        reply: oneshot::Sender<Hits>,
     },
     ListenAddrs {
         reply: oneshot::Sender<Vec<Multiaddr>>,
@@ -200,6 +211,14 @@ impl Handle {
     /// [`DialError`].
     pub async fn dial(&self, peer: PeerId, addresses: Vec<Multiaddr>) -> Result<(), DialError> {
         self.query(|reply| Command::Dial { peer, addresses, reply }).await?
+    }
+
+    /// Joins the network by these addresses as well, as by those of [`Config::bootstrap`](crate::Config::bootstrap).
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub async fn join(&self, addresses: Vec<Multiaddr>) -> Result<(), Closed> {
+        self.tell(Command::Join { addresses }).await
     }
 
     /// Whether there is a connection to `peer`.
@@ -342,6 +361,22 @@ impl Handle {
     /// [`Closed`].
     pub async fn unblock(&self, peer: PeerId) -> Result<(), Closed> {
         self.tell(Command::Block { peer, blocked: false }).await
+    }
+
+    /// How a peer behaves, and what that adds up to.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub async fn conduct(&self, peer: PeerId) -> Result<PeerConduct, Closed> {
+        self.query(|reply| Command::Conduct { peer, reply }).await
+    }
+
+    /// How often each bound against peers was met.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub async fn hits(&self) -> Result<Hits, Closed> {
+        self.query(|reply| Command::Hits { reply }).await
     }
 
     /// Totals since the start.

@@ -15,17 +15,22 @@
 //! The crate stands apart from the node so that an edit there does not compile the network behaviour anew.
 
 mod behaviour;
+mod conduct;
 mod config;
+mod crawler;
 mod dht;
 mod direct_only;
 mod error;
 mod event;
 mod event_loop;
 mod exchange;
+mod gate;
 mod gossip;
 mod handle;
 mod join;
+mod limits;
 mod names;
+mod paced;
 mod peers;
 mod relays;
 mod stream;
@@ -34,15 +39,19 @@ mod transport;
 pub use libp2p::multiaddr;
 pub use libp2p::{Multiaddr, PeerId};
 
+pub use conduct::{Offence, Standing};
 pub use config::{Config, Limits, Role};
+pub use crawler::{Found, Reachability, crawl};
 pub use error::{AskError, Closed, DhtError, DialError, Error, OpenError, PublishError};
 pub use event::{
-    ConnectionInfo, Counters, Direction, Event, EventReceiver, PeerInfo, Provider, Reached, Reply, Ticket, Verdict,
+    ConnectionInfo, Counters, Direction, Event, EventReceiver, PeerConduct, PeerInfo, Provider, Reached, Reply, Ticket,
+    Verdict,
 };
 pub use event_loop::{EventLoop, new, peer_id};
 pub use exchange::Exchange;
 pub use gossip::MAX_GOSSIP;
 pub use handle::Handle;
+pub use limits::{Bound, Hits};
 pub use names::MAIN as MAIN_NETWORK;
 pub use stream::{
     DirectStream, FrameError, FrameReader, FrameWriter, MAX_FRAME, StreamReader, StreamWriter, Substream,

@@ -11,6 +11,7 @@ use libp2p::{Multiaddr, PeerId, identify};
 use tokio::time::Instant;
 
 use crate::event::{ConnectionInfo, Direction, PeerInfo};
+use crate::names::Names;
 
 /// Addresses remembered of one peer: TCP and QUIC over IPv4 and IPv6, twice.
 pub(crate) const ADDRESSES_PER_PEER: usize = 8;
@@ -38,6 +39,7 @@ struct Peer {
     agent: Option<String>,
     protocols: Vec<String>,
     same_network: Option<bool>,
+    serves_dht: bool,
     listen: Vec<Multiaddr>,
     round_trip: Option<Duration>,
 }
@@ -80,6 +82,12 @@ impl Peers {
         Some(&connections.find(dialled)?.address)
     }
 
+    /// Where a connected peer is seen directly.
+    pub(crate) fn seen_at(&self, peer: &PeerId) -> Option<&Multiaddr> {
+        let mut connections = self.connected.get(peer)?.connections.iter();
+        Some(&connections.find(|connection| !connection.relayed)?.address)
+    }
+
     /// From how far away the furthest directly connected peer is.
     pub(crate) fn furthest(&self) -> Option<Reach> {
         let connections = self.connected.values().flat_map(|known| &known.connections);
@@ -102,7 +110,7 @@ impl Peers {
         peer: PeerId,
         id: ConnectionId,
         info: &identify::Info,
-        family: &str,
+        names: &Names,
     ) -> Vec<Multiaddr> {
         let Some(known) = self.connected.get_mut(&peer) else {
             return Vec::new();
@@ -133,7 +141,8 @@ impl Peers {
             .take(PROTOCOLS_PER_PEER)
             .map(ToString::to_string)
             .collect();
-        known.same_network = Some(info.protocol_version == family);
+        known.same_network = Some(info.protocol_version == names.family);
+        known.serves_dht = info.protocols.contains(&names.kad);
         known.listen.clone_from(&listen);
         self.remember(peer, &listen);
         listen
@@ -202,6 +211,7 @@ impl Peer {
             agent: self.agent.clone(),
             protocols: self.protocols.clone(),
             same_network: self.same_network,
+            serves_dht: self.serves_dht,
             listen: self.listen.clone(),
             round_trip: self.round_trip,
             connections: self.connections.iter().map(connection).collect(),

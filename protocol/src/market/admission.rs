@@ -31,6 +31,12 @@ pub const SIGNERS: usize = 16_384;
 pub const RATE_WINDOW: Millis = Millis(30_000);
 /// Ads of one signer in that time: one is due, the others are for changes of price and models.
 pub const ADS_PER_SIGNER: u32 = 6;
+/// Ads of signers that are not known yet: one in this time, three times what a node hears in all of a large network
+/// (`capability::AD_SPACING`), and so many at once. Signers cost nothing, so that without this bound a flood of them would
+/// push out whoever is known.
+pub const NEWCOMER_SPACING: Millis = Millis(50);
+/// See [`NEWCOMER_SPACING`].
+pub const NEWCOMERS_AT_ONCE: u32 = 200;
 /// Offers of one signer in that time: a gateway auctions for new models and lost leases only.
 pub const OFFERS_PER_SIGNER: u32 = 64;
 /// Settled receipts between one pair's worker and the rest in that time.
@@ -139,6 +145,8 @@ pub struct Admission {
     jobs: BTreeMap<JobId, Digest>,
     settled: BTreeMap<LeaseId, Mono>,
     ads: Rates,
+    /// When there is room for all newcomers at once again.
+    newcomers: Mono,
     buyers: Rates,
     settlers: Rates,
 }
@@ -200,12 +208,24 @@ impl Admission {
         if !self.ads.allows(ad.signer(), ADS_PER_SIGNER, now.mono) {
             return Err(Ignored::Crowded);
         }
+        if registry.known_since(&ad.signer()).is_none() && !self.has_room_for_newcomer(now.mono) {
+            return Err(Ignored::Crowded);
+        }
         match registry.observe(ad.clone(), now.wall) {
             seen if seen.is_news() => Ok(News::Ad(ad, seen)),
             Observed::Full => Err(Ignored::Crowded),
             Observed::Stale => Err(Ignored::Stale),
             _ => Err(Ignored::Duplicate),
         }
+    }
+
+    fn has_room_for_newcomer(&mut self, now: Mono) -> bool {
+        let full = self.newcomers.max(now).0.saturating_add(NEWCOMER_SPACING.0.into());
+        let fits = full - now.0 <= u64::from(NEWCOMER_SPACING.0) * u64::from(NEWCOMERS_AT_ONCE);
+        if fits {
+            self.newcomers = Mono(full);
+        }
+        fits
     }
 
     fn on_offer(&mut self, offer: Verified<JobOffer>, now: Now) -> Result<News, Ignored> {

@@ -248,7 +248,7 @@ fn check_receipt(
     let part = format!("receipt {place}");
     let receipt = message::<JobReceipt>(&part, &exported.receipt, network)?;
     let step = &receipt.step;
-    let due = ledger.deal().price.cost(step.input_tokens, step.output_tokens);
+    let due = ledger.deal().price.due(step.input_tokens, step.output_tokens);
     let rules = [
         (receipt.lease == ledger.deal().lease, "is for another lease"),
         (receipt.signer() == ledger.deal().worker, "is not signed by the winner"),

@@ -245,7 +245,7 @@ impl Ledger {
         {
             return Some(Dispute::Request);
         }
-        if step.amount > self.deal.price.cost(step.input_tokens, step.output_tokens) {
+        if step.amount > self.deal.price.due(step.input_tokens, step.output_tokens) {
             return Some(Dispute::Price);
         }
         if step.input_tokens > seen.input_tokens_max || step.output_tokens > seen.output_tokens_max {

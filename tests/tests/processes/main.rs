@@ -10,6 +10,7 @@
 mod batches;
 mod chat;
 mod failover;
+mod joining;
 mod kills;
 mod load;
 #[path = "../../../plugins/inference/tests/replay/mod.rs"]

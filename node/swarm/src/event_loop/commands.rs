@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{AskReply, DialReply, EventLoop, READY_WAITERS};
+use crate::conduct::Offence;
 use crate::error::{AskError, DhtError, DialError, OpenError, PublishError, describe_dial};
 use crate::event::{Reached, Verdict};
 use crate::exchange::Exchange;
@@ -76,6 +77,7 @@ impl EventLoop {
             Command::Providers { digest, reply } => {
                 self.dht.look_up(&mut self.swarm.behaviour_mut().kad, &digest, reply);
             }
+            Command::Join { addresses } => self.join.tell(&addresses, Instant::now()),
             Command::RefreshTable { reply } => {
                 let started = self.swarm.behaviour_mut().kad.bootstrap();
                 let _gone = reply.send(started.map(drop).map_err(|_| DhtError::NoPeers));
@@ -86,6 +88,8 @@ impl EventLoop {
                 let _already = self.swarm.disconnect_peer_id(peer);
             }
             Command::Block { peer, blocked } => self.block(peer, blocked),
+            Command::Conduct { peer, reply } => drop(reply.send(self.conduct_of(&peer))),
+            Command::Hits { reply } => drop(reply.send(self.hits())),
             Command::ListenAddrs { reply } => self.listen_addrs(reply),
             Command::Reached { reply } => drop(reply.send(Reached {
                 directly: self.relays.is_reachable(),
@@ -104,6 +108,9 @@ impl EventLoop {
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         if !gossip.topics().any(|known| *known == hash) {
             return Err(PublishError::UnknownTopic { topic });
+        }
+        if !self.limiter.may_publish(Instant::now()) {
+            return Err(PublishError::Busy);
         }
         let len = data.len();
         match gossip.publish(hash, data) {
@@ -128,7 +135,15 @@ impl EventLoop {
         match verdict {
             Verdict::Accept => {
                 self.counters.gossip_accepted += 1;
-                self.report(id, source, MessageAcceptance::Accept);
+                let forwards = self.limiter.may_forward(Instant::now());
+                self.report(
+                    id,
+                    source,
+                    match forwards {
+                        true => MessageAcceptance::Accept,
+                        false => MessageAcceptance::Ignore,
+                    },
+                );
             }
             Verdict::Reject => {
                 self.counters.gossip_rejected += 1;
@@ -137,9 +152,16 @@ impl EventLoop {
                 } else {
                     self.report(id, source, MessageAcceptance::Ignore);
                 }
+                self.on_offence(source, Offence::BadGossip);
             }
             Verdict::Ignore => {
                 self.counters.gossip_ignored += 1;
+                self.ignore(id, source);
+                let within = self.limiter.ignored(source, Instant::now());
+                self.is_within(source, within, Offence::WorthlessGossip);
+            }
+            Verdict::Pass => {
+                self.counters.gossip_unjudged += 1;
                 self.ignore(id, source);
             }
         }
@@ -182,7 +204,7 @@ impl EventLoop {
     }
 
     fn ask(&mut self, exchange: Exchange, peer: PeerId, addresses: Vec<Multiaddr>, request: Bytes, reply: AskReply) {
-        if self.asks.len() >= ASKS {
+        if self.asks.len() >= ASKS || !self.limiter.may_ask(peer, Instant::now()) {
             let _gone = reply.send(Err(AskError::Busy));
             return;
         }

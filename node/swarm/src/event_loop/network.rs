@@ -11,9 +11,12 @@ use tokio::time::Instant;
 use super::EventLoop;
 use super::commands::dial_error;
 use crate::behaviour::{ASK_TIMEOUT, BehaviourEvent};
+use crate::conduct::Offence;
 use crate::error::AskError;
 use crate::event::{Event, Reply, Ticket};
 use crate::exchange::{Exchange, Oversized};
+use crate::limits::{Bound, Subnet};
+use crate::paced::Told;
 use crate::peers::furthest;
 use crate::stream;
 use crate::stream::behaviour::is_relayed;
@@ -55,6 +58,7 @@ impl EventLoop {
                 send_back_addr, error, ..
             } => {
                 tracing::debug!(%send_back_addr, %error, "incoming connection failed");
+                self.on_incoming_failed(&error);
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 self.on_bound(listener_id);
@@ -98,7 +102,11 @@ impl EventLoop {
 
     fn on_behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Gossip(event) => self.on_gossip(event),
+            BehaviourEvent::Gossip(Told::Event(event)) => self.on_gossip(event),
+            BehaviourEvent::Gossip(Told::Flood(peer)) => {
+                self.limiter.hits.add(Bound::GossipPackets);
+                self.on_offence(peer, Offence::GossipFlood);
+            }
             BehaviourEvent::Identify(identify::Event::Received {
                 connection_id,
                 peer_id,
@@ -134,12 +142,16 @@ impl EventLoop {
                     tracing::debug!(%peer, %error, "no direct way through the routers");
                 }
             },
-            BehaviourEvent::Kad(event) => self.on_kad(event),
+            BehaviourEvent::Kad(Told::Event(event)) => self.on_kad(event),
+            BehaviourEvent::Kad(Told::Flood(peer)) => {
+                self.limiter.hits.add(Bound::DhtPackets);
+                self.on_offence(peer, Offence::DhtFlood);
+            }
             BehaviourEvent::Ad(event) => self.on_exchange(Exchange::Ad, event),
             BehaviourEvent::Offer(event) => self.on_exchange(Exchange::Offer, event),
             BehaviourEvent::Streams(stream::behaviour::Event::HostilePeer(peer)) => {
-                tracing::warn!(%peer, "disconnecting a peer that opens streams without end");
                 self.counters.hostile_peers += 1;
+                self.on_offence(peer, Offence::StreamFlood);
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_near(found),
             BehaviourEvent::Upnp(upnp::Event::GatewayNotFound | upnp::Event::NonRoutableGateway) => {
@@ -172,6 +184,7 @@ impl EventLoop {
         if last {
             self.join.on_gone(peer, Instant::now());
             self.relays.on_gone(&peer);
+            self.limiter.on_gone(&peer);
             self.tell(Event::Disconnected { peer });
             self.on_external();
         }
@@ -187,12 +200,17 @@ impl EventLoop {
     }
 
     fn on_identified(&mut self, peer: PeerId, id: ConnectionId, info: &identify::Info) {
-        let listen = self.peers.on_identified(peer, id, info, &self.names.family);
+        let within = self.limiter.identifies(peer, Instant::now());
+        if !self.is_within(peer, within, Offence::IdentifyFlood) {
+            return;
+        }
+        let listen = self.peers.on_identified(peer, id, info, &self.names);
         if info.protocols.contains(&relay::HOP_PROTOCOL_NAME) {
             self.on_relay(peer);
         }
         // Only a peer that serves this network's DHT belongs in its table.
-        if info.protocols.contains(&self.names.kad) && !self.outbound_only {
+        let subnet = Subnet::of(peer, self.peers.seen_at(&peer));
+        if info.protocols.contains(&self.names.kad) && !self.outbound_only && self.dht.may_enter(&peer, subnet) {
             for address in listen {
                 self.swarm.behaviour_mut().kad.add_address(&peer, address);
             }
@@ -207,6 +225,11 @@ impl EventLoop {
                 message,
             } => {
                 self.counters.gossip_received += 1;
+                let within = self.limiter.message(source, message.data.len(), Instant::now());
+                if !self.is_within(source, within, Offence::GossipFlood) {
+                    self.ignore(&id, source);
+                    return;
+                }
                 let topic = message.topic.into_string();
                 let ticket = Ticket { id: id.clone() };
                 let event = Event::Gossip {
@@ -248,7 +271,8 @@ impl EventLoop {
                 if record.addresses.is_empty() {
                     record.addresses = furthest(self.peers.addresses(&record.provider, Vec::new()));
                 }
-                if self.dht.on_record(kad, record, now) {
+                let subnet = Subnet::of(record.provider, self.peers.seen_at(&record.provider));
+                if self.dht.on_record(kad, record, subnet, now) {
                     self.counters.providers_stored += 1;
                 } else {
                     self.counters.providers_refused += 1;
@@ -259,7 +283,16 @@ impl EventLoop {
                     self.peers.remember(provider.peer, &provider.addresses);
                 }
             }
-            kad::Event::RoutingUpdated { is_new_peer: true, .. } => self.dht.on_new_peer(kad, now),
+            kad::Event::RoutingUpdated {
+                peer,
+                is_new_peer: true,
+                old_peer,
+                ..
+            } => {
+                let subnet = Subnet::of(peer, self.peers.seen_at(&peer));
+                self.dht.on_entered(peer, subnet, old_peer);
+                self.dht.on_new_peer(kad, now);
+            }
             _ => {}
         }
     }
@@ -274,6 +307,10 @@ impl EventLoop {
                 },
                 ..
             } => {
+                let within = self.limiter.asks(peer, Instant::now());
+                if !self.is_within(peer, within, Offence::AskFlood) {
+                    return;
+                }
                 let Some(commands) = self.own_commands.upgrade() else {
                     return;
                 };

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{EventLoop, Listeners};
 use crate::behaviour::Behaviour;
+use crate::conduct::Conduct;
 use crate::config::{COMMAND_QUEUE, Config, EVENT_QUEUE, IDLE_TIMEOUT, NEGOTIATING_STREAMS};
 use crate::dht::Dht;
 use crate::error::{Error, innermost};
@@ -25,6 +26,7 @@ use crate::event::{Counters, EventReceiver};
 use crate::gossip::Judgments;
 use crate::handle::Handle;
 use crate::join::Join;
+use crate::limits::Limiter;
 use crate::names::Names;
 use crate::peers::Peers;
 use crate::relays::Relays;
@@ -73,6 +75,12 @@ pub fn new(config: Config) -> Result<(Handle, EventReceiver, EventLoop), Error> 
         swarm.add_external_address(address.clone());
     }
 
+    // What is remembered are strangers, to whom such a node shows itself never.
+    let remembered = if config.outbound_only {
+        &[]
+    } else {
+        &config.remembered[..]
+    };
     let event_loop = EventLoop {
         swarm,
         names,
@@ -83,8 +91,10 @@ pub fn new(config: Config) -> Result<(Handle, EventReceiver, EventLoop), Error> 
         backlog: VecDeque::new(),
         admission,
         judgments: Judgments::default(),
+        limiter: Limiter::default(),
+        conduct: Conduct::default(),
         peers: Peers::default(),
-        join: Join::new(&config.bootstrap, Instant::now()),
+        join: Join::new(&config.bootstrap, remembered, Instant::now()),
         dht: Dht::default(),
         asks: HashMap::new(),
         dials: HashMap::new(),

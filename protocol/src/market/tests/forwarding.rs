@@ -3,7 +3,9 @@
 use super::*;
 use crate::auction::JobAccept;
 use crate::ids::LeaseId;
-use crate::market::admission::{Admission, Ignored, Judgement, News, OFFERS_PER_SIGNER};
+use crate::market::admission::{
+    Admission, Ignored, Judgement, NEWCOMER_SPACING, NEWCOMERS_AT_ONCE, News, OFFERS_PER_SIGNER,
+};
 use crate::market::gossip::{Gossip, Topic};
 use crate::names::{CLOCK_SKEW, INVITED};
 use crate::signed::Refused;
@@ -178,4 +180,41 @@ fn a_settled_receipt_is_one_message_that_both_signed() {
         ignored(&forwarder.judge(read, &mut registry, at(6))),
         Some(Ignored::Duplicate)
     );
+}
+
+#[test]
+fn a_flood_of_new_signers_finds_little_room_and_whoever_is_known_keeps_his() {
+    let mut market = Market::new(10);
+    let mut forwarder = Admission::default();
+    let held = market.registry.len();
+    let mut newcomers = 0;
+    let mut invent = |registry: &mut Registry, mono: u64| {
+        newcomers += 1;
+        let ad = ad(&identity(10_000 + newcomers), newcomers, Price::FREE, 1);
+        forwarder.judge(Gossip::Ad(ad), registry, at(mono))
+    };
+    let taken = (0..1_000)
+        .filter(|_| is_accepted(&invent(&mut market.registry, 1)))
+        .count();
+    assert_eq!(taken, usize::try_from(NEWCOMERS_AT_ONCE).unwrap());
+    assert_eq!(market.registry.len(), held + taken);
+    let refused = invent(&mut market.registry, 1);
+    assert_eq!(ignored(&refused), Some(Ignored::Crowded));
+    // So many more come in for each second that passes.
+    let taken = (0..1_000)
+        .filter(|_| is_accepted(&invent(&mut market.registry, 1_001)))
+        .count();
+    assert_eq!(taken, 1_000 / usize::try_from(NEWCOMER_SPACING.0).unwrap());
+    let newer = |ad: &Verified<CapabilityAd>| CapabilityAd {
+        sequence: ad.sequence + 1,
+        ..(**ad).clone()
+    };
+    let known = identity(0);
+    let own = market.registry.get(&known.node(), UnixMillis(WALL)).unwrap();
+    let renewed = Verified::sign(newer(own), &known, &Network::default(), &ZERO);
+    assert!(is_accepted(&forwarder.judge(
+        Gossip::Ad(renewed),
+        &mut market.registry,
+        at(1_001)
+    )));
 }
