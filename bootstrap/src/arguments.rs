@@ -3,14 +3,42 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use infernet_protocol::Network;
+use infernet_study::recording::Limits;
 use infernet_swarm::Multiaddr;
 
-/// The bootstrap node of the Infernet network.
+use crate::commands::{publish, replay, report};
+
+/// The bootstrap node of the Infernet network, and what researchers do with its recordings. Without a command it serves.
 #[derive(Debug, Parser)]
-#[command(name = "infernet-bootstrap", version)]
+#[command(name = "infernet-bootstrap", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
+    #[command(flatten)]
+    pub(crate) serve: Serve,
+
+    /// Say more on stderr; twice for everything
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+}
+
+/// What else it can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Draw a page of recordings or a crawl
+    Report(report::Arguments),
+    /// Copy recordings so that nobody is named in them
+    Publish(publish::Arguments),
+    /// Go through the gossip of recordings again
+    Replay(replay::Arguments),
+}
+
+/// How it serves.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
     /// Directory of the identity [default: ~/.config/infernet-bootstrap]
     #[arg(long, value_name = "DIR", env = "INFERNET_HOME")]
     pub(crate) home: Option<PathBuf>,
@@ -44,7 +72,35 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Say more on stderr; twice for everything
-    #[arg(short, long, action = ArgAction::Count)]
-    pub(crate) verbose: u8,
+    /// Record the gossip that passes and who connects, into files in this directory that only you can read
+    #[arg(long, value_name = "DIR")]
+    pub(crate) record: Option<PathBuf>,
+
+    /// Most bytes that the recordings of this network may take; the oldest go
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::KEEP_BYTES, requires = "record")]
+    pub(crate) record_max_bytes: u64,
+
+    /// Most files of recordings; one holds an hour at most, and the oldest go
+    #[arg(long, value_name = "FILES", default_value_t = Limits::KEEP_FILES, requires = "record")]
+    pub(crate) record_keep: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn without_a_command_it_serves() {
+        Arguments::command().debug_assert();
+        let serving = Arguments::parse_from(["infernet-bootstrap", "--listen", "/ip4/127.0.0.1/tcp/0", "-v"]);
+        assert!(serving.command.is_none() && serving.verbose == 1);
+        assert_eq!(serving.serve.listen.len(), 1);
+        let drawing = Arguments::parse_from(["infernet-bootstrap", "report", "recording", "-v"]);
+        assert!(matches!(drawing.command, Some(Command::Report(_))) && drawing.verbose == 1);
+        let mixed = ["infernet-bootstrap", "--json", "report", "recording"];
+        assert!(Arguments::try_parse_from(mixed).is_err(), "a report is not served");
+        assert!(Arguments::try_parse_from(["infernet-bootstrap", "--record-keep", "3"]).is_err());
+    }
 }

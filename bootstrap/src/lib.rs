@@ -2,6 +2,7 @@
 //! ready line; the demo of `infernet` runs one in its own process.
 
 mod forwarder;
+mod observer;
 
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use infernet_protocol::{Identity, Network};
 use infernet_swarm::{Config, Event, EventReceiver, Exchange, Handle, Role};
 
 pub use forwarder::Forwarder;
+pub use observer::Observer;
 
-/// Between two looks at what may be forgotten.
+/// Between two looks at what may be forgotten, and two samples of a recording.
 const SWEEP: Duration = Duration::from_secs(10);
 
 /// How a bootstrap node's swarm is set up; where it listens is left to the caller.
@@ -24,7 +26,17 @@ pub fn config(identity: &Identity, network: &Network) -> Config {
 }
 
 /// Judges gossip and answers questions for ads until the swarm stops.
-pub async fn forward(network: Network, mut events: EventReceiver, swarm: Handle) {
+pub async fn forward(network: Network, events: EventReceiver, swarm: Handle) {
+    forward_observed(network, events, swarm, None).await;
+}
+
+/// As [`forward`], and records on the way what happens.
+pub async fn forward_observed(
+    network: Network,
+    mut events: EventReceiver,
+    swarm: Handle,
+    mut observer: Option<Observer>,
+) {
     let mut forwarder = Forwarder::new(network);
     let mut sweep = tokio::time::interval(SWEEP);
     loop {
@@ -33,14 +45,28 @@ pub async fn forward(network: Network, mut events: EventReceiver, swarm: Handle)
             _ = sweep.tick() => {
                 forwarder.tick();
                 tracing::debug!(ads = forwarder.ads(), "remembered");
+                if let Some(observer) = &mut observer
+                    && let Ok(peers) = swarm.peers().await
+                {
+                    observer.on_sweep(&peers, forwarder.ads());
+                }
                 continue;
             }
         };
+        if let (Some(observer), Some(event)) = (&mut observer, &event) {
+            observer.on_event(event);
+        }
         match event {
             Some(Event::Gossip {
-                topic, data, ticket, ..
+                topic,
+                source,
+                data,
+                ticket,
             }) => {
                 let verdict = forwarder.judge(&topic, &data);
+                if let Some(observer) = &observer {
+                    observer.on_judged(&topic, &source, verdict, data);
+                }
                 // An error says that the swarm has stopped, and so will the events.
                 let _stopped = swarm.judge(ticket, verdict).await;
             }

@@ -4,7 +4,9 @@ use std::future::Future;
 use std::io::Write as _;
 
 use anyhow::{Context as _, Result};
+use infernet_bootstrap::Observer;
 use infernet_protocol::Identity;
+use infernet_study::recording::Limits;
 use infernet_swarm::{Config, Handle, Multiaddr};
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -12,23 +14,32 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::arguments::Arguments;
+use crate::arguments::Serve;
 use crate::home::Home;
 use crate::metrics;
 
 /// Runs the node until it is told to stop.
-pub(crate) async fn serve(arguments: Arguments) -> Result<()> {
+pub(crate) async fn serve(arguments: Serve) -> Result<()> {
     let told_to_stop = told_to_stop()?;
     let home = Home::claim(arguments.home.clone())?;
     let identity = home.identity()?;
+    let observer = match &arguments.record {
+        Some(directory) => {
+            let limits = Limits::keeping(arguments.record_keep, arguments.record_max_bytes);
+            let cannot = || format!("cannot record into `{}`", directory.display());
+            Some(Observer::start(directory, &identity, &arguments.network, limits).with_context(cannot)?)
+        }
+        None => None,
+    };
     let (swarm, events, event_loop) = infernet_swarm::new(configure(&arguments, &identity))?;
 
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
     tasks.spawn(event_loop.run(stop.clone()));
-    tasks.spawn(infernet_bootstrap::forward(
+    tasks.spawn(infernet_bootstrap::forward_observed(
         arguments.network.clone(),
         events,
         swarm.clone(),
+        observer,
     ));
     let metrics_url = match arguments.metrics {
         Some(address) => {
@@ -51,7 +62,7 @@ pub(crate) async fn serve(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-fn configure(arguments: &Arguments, identity: &Identity) -> Config {
+fn configure(arguments: &Serve, identity: &Identity) -> Config {
     let mut config = infernet_bootstrap::config(identity, &arguments.network);
     config.listen.clone_from(&arguments.listen);
     config.bootstrap.clone_from(&arguments.bootstrap);

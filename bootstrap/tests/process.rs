@@ -47,7 +47,11 @@ fn command(home: &Path) -> Command {
 
 /// A running process and its ready line.
 async fn start(home: &Path) -> (Child, Value) {
-    let mut child = command(home).spawn().unwrap();
+    started(command(home)).await
+}
+
+async fn started(mut command: Command) -> (Child, Value) {
+    let mut child = command.spawn().unwrap();
     let mut line = String::new();
     soon(BufReader::new(child.stdout.take().unwrap()).read_line(&mut line))
         .await
@@ -233,4 +237,86 @@ async fn it_forwards_what_is_true_and_remembers_it_for_newcomers() {
         assert!(answer.lines().any(|it| it == line), "{answer}");
     }
     stop(child).await;
+}
+
+/// What the program says of recordings, as JSON.
+async fn done(arguments: &[&str]) -> Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_infernet-bootstrap"));
+    // What a server is told by its environment does not keep it from other work.
+    command.args(arguments).arg("--json").env("INFERNET_NETWORK", "test");
+    let output = soon(command.output()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn what_passed_is_recorded_and_can_be_judged_published_and_drawn() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).into_os_string().into_string().unwrap();
+    let (recording, public, page) = (at("recording"), at("public"), at("page.html"));
+    let mut recorder = command(Path::new(&at("home")));
+    recorder.args(["--record", &recording]);
+    let (child, ready) = started(recorder).await;
+    let address: Multiaddr = ready["listen"][0].as_str().unwrap().parse().unwrap();
+    let bootstrap: PeerId = ready["peer_id"].as_str().unwrap().parse().unwrap();
+    let topic = Network::new("test").unwrap().capability_topic();
+    let mut seller = node(1, &address);
+    let subscribed = |event| matches!(event, Event::Subscribed { .. }).then_some(());
+    seller.event(subscribed).await;
+    known(&seller, bootstrap, AdScope::Known, None).await;
+    let ad = ad();
+    let mut forged = ad.bytes().to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    seller.handle.publish(topic.as_str(), forged.into()).await.unwrap();
+    seller
+        .handle
+        .publish(topic.as_str(), ad.bytes().to_vec().into())
+        .await
+        .unwrap();
+    soon(async {
+        while known(&seller, bootstrap, AdScope::Known, None).await.ads.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    stop(child).await;
+
+    let judged = done(&["replay", "--judge", &recording]).await;
+    assert_eq!(
+        (&judged["messages"], &judged["alike"]),
+        (&2.into(), &2.into()),
+        "{judged}"
+    );
+    assert_eq!(
+        (&judged["now"]["accepted"], &judged["now"]["rejected"]),
+        (&1.into(), &1.into())
+    );
+
+    let published = done(&["publish", &recording, "--out", &public]).await;
+    assert_eq!(
+        (&published["withheld"], &published["pseudonyms"]),
+        (&1.into(), &true.into()),
+        "{published}"
+    );
+    assert!(
+        published["records"].as_u64().unwrap() >= 4,
+        "who came is there, too: {published}"
+    );
+    let refused = Command::new(env!("CARGO_BIN_EXE_infernet-bootstrap"))
+        .args(["replay", "--judge", &public])
+        .output();
+    let refused = soon(refused).await.unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("holds no signed message"));
+
+    let peer = Identity::from_secret(&[1; 32]).unwrap().node().peer_id();
+    for source in [&recording, &public] {
+        done(&["report", source, "--out", &page]).await;
+        let html = std::fs::read_to_string(&page).unwrap();
+        assert!(
+            html.contains("The network <b>test</b>") && html.contains(">tiny<"),
+            "{html}"
+        );
+        assert!(!html.contains(&peer[peer.len() - 8..]) && !html.contains("127.0.0.1"));
+    }
 }
