@@ -8,7 +8,7 @@ use infernet_protocol::Network;
 use infernet_study::recording::Limits;
 use infernet_swarm::Multiaddr;
 
-use crate::commands::{publish, replay, report};
+use crate::commands::{crawl, publish, replay, report};
 
 /// The bootstrap node of the Infernet network, and what researchers do with its recordings. Without a command it serves.
 #[derive(Debug, Parser)]
@@ -28,6 +28,8 @@ pub(crate) struct Arguments {
 /// What else it can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Walk the DHT and write down who is in it
+    Crawl(crawl::Arguments),
     /// Draw a page of recordings or a crawl
     Report(report::Arguments),
     /// Copy recordings so that nobody is named in them
@@ -67,6 +69,10 @@ pub(crate) struct Serve {
     /// Address to serve metrics on, in Prometheus' text format at /metrics; port 0 takes any
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
+
+    /// Address to serve the public counts of the network on, as a page at / and as JSON at /status.json; port 0 takes any
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) status: Option<SocketAddr>,
 
     /// Print the ready line as JSON
     #[arg(long)]

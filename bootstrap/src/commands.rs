@@ -1,5 +1,6 @@
 //! What the binary does beside serving: each a function of its arguments that says on `out` what came of it.
 
+pub(crate) mod crawl;
 pub(crate) mod publish;
 pub(crate) mod replay;
 pub(crate) mod report;
@@ -9,7 +10,7 @@ use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use infernet_study::crawl::{self, Row};
+use infernet_study::crawl::{self as rows, Row};
 use infernet_study::recording::Reader;
 
 /// Reads a crawl, of whichever of the two formats its name says.
@@ -19,12 +20,12 @@ fn read_crawl(path: &Path) -> Result<Vec<Row>> {
     let is_csv = path
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
-    let rows = if is_csv {
-        crawl::read_csv(file)
+    let read = if is_csv {
+        rows::read_csv(file)
     } else {
-        crawl::read_jsonl(file)
+        rows::read_jsonl(file)
     };
-    rows.with_context(cannot)
+    read.with_context(cannot)
 }
 
 /// Says what a recording lacked.

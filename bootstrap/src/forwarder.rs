@@ -11,6 +11,8 @@ use infernet_protocol::market::{Admission, Gossip, Mono, Now};
 use infernet_protocol::{Network, UnixMillis, Verified};
 use infernet_swarm::Verdict;
 
+use crate::status::{Status, Tally};
+
 /// Ads remembered: at 2 KiB for a usual one, 16 MiB.
 const ADS: usize = 8192;
 
@@ -20,6 +22,7 @@ pub struct Forwarder {
     network: Network,
     registry: Registry,
     admission: Admission,
+    tally: Tally,
     start: Instant,
     /// Answers given, so that a long list is handed out from another place each time.
     answers: usize,
@@ -33,6 +36,7 @@ impl Forwarder {
             network,
             registry: Registry::new(Limits { ads: ADS }),
             admission: Admission::default(),
+            tally: Tally::default(),
             start: Instant::now(),
             answers: 0,
         }
@@ -51,7 +55,10 @@ impl Forwarder {
             Err(refused) => Judgement::of_refused(&refused),
         };
         match judgement {
-            Judgement::Accept(_) => Verdict::Accept,
+            Judgement::Accept(news) => {
+                self.tally.on_news(&news, now);
+                Verdict::Accept
+            }
             Judgement::Ignore(why) => {
                 tracing::debug!(?topic, ?why, "gossip ignored");
                 Verdict::Ignore
@@ -79,6 +86,12 @@ impl Forwarder {
         let ads = List::first_of(ads.map(|ad| Blob(ad.bytes().to_vec())));
         self.answers = self.answers.wrapping_add(1);
         Some(codec::to_vec(&AdList { ads }))
+    }
+
+    /// What may be said of the network in public.
+    pub fn status(&mut self) -> Status {
+        let now = self.now();
+        self.tally.status(self.registry.iter(now.wall), now)
     }
 
     /// Ads remembered.

@@ -3,18 +3,23 @@
 
 mod forwarder;
 mod observer;
+mod status;
 
 use std::time::Duration;
 
 use infernet_protocol::names::INFERENCE;
 use infernet_protocol::{Identity, Network};
 use infernet_swarm::{Config, Event, EventReceiver, Exchange, Handle, Role};
+use tokio::sync::watch;
 
 pub use forwarder::Forwarder;
 pub use observer::Observer;
+pub use status::Status;
 
 /// Between two looks at what may be forgotten, and two samples of a recording.
 const SWEEP: Duration = Duration::from_secs(10);
+/// Between two countings of what may be said in public.
+const COUNT: Duration = Duration::from_secs(2);
 
 /// How a bootstrap node's swarm is set up; where it listens is left to the caller.
 #[must_use]
@@ -27,21 +32,31 @@ pub fn config(identity: &Identity, network: &Network) -> Config {
 
 /// Judges gossip and answers questions for ads until the swarm stops.
 pub async fn forward(network: Network, events: EventReceiver, swarm: Handle) {
-    forward_observed(network, events, swarm, None).await;
+    forward_observed(network, events, swarm, Watch::default()).await;
 }
 
-/// As [`forward`], and records on the way what happens.
-pub async fn forward_observed(
-    network: Network,
-    mut events: EventReceiver,
-    swarm: Handle,
-    mut observer: Option<Observer>,
-) {
+/// Who looks on.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Records what happens.
+    pub observer: Option<Observer>,
+    /// Told the public counts now and then.
+    pub status: Option<watch::Sender<Status>>,
+}
+
+/// As [`forward`], and somebody looks on.
+pub async fn forward_observed(network: Network, mut events: EventReceiver, swarm: Handle, watch: Watch) {
+    let Watch { mut observer, status } = watch;
+    let mut count = tokio::time::interval(COUNT);
     let mut forwarder = Forwarder::new(network);
     let mut sweep = tokio::time::interval(SWEEP);
     loop {
         let event = tokio::select! {
             event = events.recv() => event,
+            _ = count.tick(), if status.is_some() => {
+                status.iter().for_each(|status| drop(status.send_replace(forwarder.status())));
+                continue;
+            }
             _ = sweep.tick() => {
                 forwarder.tick();
                 tracing::debug!(ads = forwarder.ads(), "remembered");

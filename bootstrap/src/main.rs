@@ -9,6 +9,7 @@ mod commands;
 mod home;
 mod metrics;
 mod serve;
+mod status_page;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             drop(out);
             run(serve::serve(arguments.serve))
         }
+        Some(Command::Crawl(arguments)) => commands::crawl::run(&arguments, &mut out),
         Some(Command::Report(arguments)) => commands::report::run(&arguments, &mut out),
         Some(Command::Publish(arguments)) => commands::publish::run(&arguments, &mut out),
         Some(Command::Replay(arguments)) => commands::replay::run(&arguments, &mut out),

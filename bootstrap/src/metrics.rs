@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use infernet_swarm::{Counters, Handle};
+use infernet_swarm::{Counters, Handle, Held};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -23,14 +23,50 @@ pub(crate) async fn serve(listener: TcpListener, swarm: Handle, stop: Cancellati
 }
 
 async fn metrics(State(swarm): State<Handle>) -> Response {
-    match (swarm.counters().await, swarm.peers().await) {
-        (Ok(counters), Ok(peers)) => (
+    match (
+        swarm.counters().await,
+        swarm.peers().await,
+        swarm.hits().await,
+        swarm.held().await,
+    ) {
+        (Ok(counters), Ok(peers), Ok(hits), Ok(held)) => (
             [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-            render(&counters, peers.len()),
+            render(&counters, peers.len()) + &render_held(&held) + &hits.to_prometheus(&counters),
         )
             .into_response(),
         _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
+}
+
+/// What is held now: of each kind it stays as it is however long the node runs.
+fn render_held(held: &Held) -> String {
+    let gauges = [
+        ("connections", "connections", held.connections),
+        ("addresses", "peers of which addresses are remembered", held.addresses),
+        ("table", "peers in the routing table", held.table),
+        ("records", "provider records of others", held.records),
+        (
+            "counted",
+            "peers of whose use of rates something is counted",
+            held.counted,
+        ),
+        (
+            "conduct",
+            "peers of whose conduct something is remembered",
+            held.conduct,
+        ),
+        ("judgments", "gossip messages that wait to be judged", held.judgments),
+        ("tasks", "tasks of connections", held.tasks),
+    ];
+    let mut text = String::new();
+    for (name, help, value) in gauges {
+        // Writing to a string does not fail.
+        let _never = writeln!(
+            text,
+            "# HELP infernet_held_{name} {help}\n# TYPE infernet_held_{name} gauge\ninfernet_held_{name} {value}"
+        );
+    }
+    text
 }
 
 fn render(counters: &Counters, peers: usize) -> String {

@@ -2,9 +2,10 @@
 
 use std::future::Future;
 use std::io::Write as _;
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
-use infernet_bootstrap::Observer;
+use infernet_bootstrap::{Observer, Status, Watch};
 use infernet_protocol::Identity;
 use infernet_study::recording::Limits;
 use infernet_swarm::{Config, Handle, Multiaddr};
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::arguments::Serve;
 use crate::home::Home;
-use crate::metrics;
+use crate::{metrics, status_page};
 
 /// Runs the node until it is told to stop.
 pub(crate) async fn serve(arguments: Serve) -> Result<()> {
@@ -35,23 +36,27 @@ pub(crate) async fn serve(arguments: Serve) -> Result<()> {
 
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
     tasks.spawn(event_loop.run(stop.clone()));
+    let mut told = Told::default();
+    let (mut watch, network) = (Watch { observer, status: None }, arguments.network.clone());
+    if let Some(address) = arguments.status {
+        let (listener, url) = bind(address, "--status").await?;
+        let (sender, status) = tokio::sync::watch::channel(Status::default());
+        watch.status = Some(sender);
+        tasks.spawn(status_page::serve(listener, network.clone(), status, stop.clone()));
+        told.status = Some(url);
+    }
     tasks.spawn(infernet_bootstrap::forward_observed(
-        arguments.network.clone(),
+        network,
         events,
         swarm.clone(),
-        observer,
+        watch,
     ));
-    let metrics_url = match arguments.metrics {
-        Some(address) => {
-            let cannot = || format!("cannot serve metrics on `{address}`; choose another with `--metrics`");
-            let listener = TcpListener::bind(address).await.with_context(cannot)?;
-            let url = format!("http://{}/metrics", listener.local_addr()?);
-            tasks.spawn(metrics::serve(listener, swarm.clone(), stop.clone()));
-            Some(url)
-        }
-        None => None,
-    };
-    say_ready(&swarm, &identity, metrics_url, arguments.json).await?;
+    if let Some(address) = arguments.metrics {
+        let (listener, url) = bind(address, "--metrics").await?;
+        tasks.spawn(metrics::serve(listener, swarm.clone(), stop.clone()));
+        told.metrics = Some(format!("{url}/metrics"));
+    }
+    say_ready(&swarm, &identity, told, arguments.json).await?;
 
     tokio::select! {
         () = told_to_stop => tracing::info!("stopping"),
@@ -60,6 +65,20 @@ pub(crate) async fn serve(arguments: Serve) -> Result<()> {
     stop.cancel();
     while tasks.join_next().await.is_some() {}
     Ok(())
+}
+
+/// Where else it is asked.
+#[derive(Debug, Default)]
+struct Told {
+    metrics: Option<String>,
+    status: Option<String>,
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> Result<(TcpListener, String)> {
+    let cannot = || format!("cannot listen on `{address}`; choose another with `{flag}`");
+    let listener = TcpListener::bind(address).await.with_context(cannot)?;
+    let url = format!("http://{}", listener.local_addr()?);
+    Ok((listener, url))
 }
 
 fn configure(arguments: &Serve, identity: &Identity) -> Config {
@@ -79,10 +98,11 @@ struct Ready {
     listen: Vec<Multiaddr>,
     gateway: Option<String>,
     metrics: Option<String>,
+    status: Option<String>,
 }
 
 /// Says that the sockets are bound, and at which addresses.
-async fn say_ready(swarm: &Handle, identity: &Identity, metrics: Option<String>, as_json: bool) -> Result<()> {
+async fn say_ready(swarm: &Handle, identity: &Identity, told: Told, as_json: bool) -> Result<()> {
     let listen = swarm.dialable_addrs().await?;
     let mut out = std::io::stdout().lock();
     if as_json {
@@ -92,7 +112,8 @@ async fn say_ready(swarm: &Handle, identity: &Identity, metrics: Option<String>,
             npub: identity.node().npub(),
             listen,
             gateway: None,
-            metrics,
+            metrics: told.metrics,
+            status: told.status,
         };
         writeln!(out, "{}", serde_json::to_string(&ready)?)?;
     } else {
@@ -100,8 +121,10 @@ async fn say_ready(swarm: &Handle, identity: &Identity, metrics: Option<String>,
         for address in &listen {
             writeln!(out, "listen   {address}")?;
         }
-        if let Some(metrics) = metrics {
-            writeln!(out, "metrics  {metrics}")?;
+        for (name, url) in [("metrics", told.metrics), ("status ", told.status)] {
+            if let Some(url) = url {
+                writeln!(out, "{name}  {url}")?;
+            }
         }
     }
     out.flush()?;

@@ -100,6 +100,17 @@ async fn it_says_where_it_listens_keeps_its_identity_and_stops_when_told() {
     stop(child).await;
 }
 
+/// What a server answers, head and all.
+async fn get(url: &str) -> String {
+    let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET /{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    soon(connection.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
 struct Node {
     handle: Handle,
     events: EventReceiver,
@@ -222,13 +233,7 @@ async fn it_forwards_what_is_true_and_remembers_it_for_newcomers() {
         assert!(list.ads.iter().all(|known| known.0 == ad.bytes()));
     }
 
-    let metrics = ready["metrics"].as_str().unwrap().strip_prefix("http://").unwrap();
-    let (address, path) = metrics.split_once('/').unwrap();
-    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = format!("GET /{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    connection.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    soon(connection.read_to_string(&mut answer)).await.unwrap();
+    let answer = get(ready["metrics"].as_str().unwrap()).await;
     for line in [
         "infernet_peers 3",
         "infernet_gossip_accepted_total 1",
@@ -319,4 +324,76 @@ async fn what_passed_is_recorded_and_can_be_judged_published_and_drawn() {
         );
         assert!(!html.contains(&peer[peer.len() - 8..]) && !html.contains("127.0.0.1"));
     }
+}
+
+#[tokio::test]
+async fn the_public_counts_name_nobody_and_a_crawl_finds_who_serves_the_dht() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).into_os_string().into_string().unwrap();
+    let mut server = command(Path::new(&at("home")));
+    server.args(["--status", "127.0.0.1:0"]);
+    let (child, ready) = started(server).await;
+    let address: Multiaddr = ready["listen"][0].as_str().unwrap().parse().unwrap();
+    let topic = Network::new("test").unwrap().capability_topic();
+    let mut seller = node(1, &address);
+    let subscribed = |event| matches!(event, Event::Subscribed { .. }).then_some(());
+    seller.event(subscribed).await;
+    let ad = ad();
+    seller
+        .handle
+        .publish(topic.as_str(), ad.bytes().to_vec().into())
+        .await
+        .unwrap();
+    let url = ready["status"].as_str().unwrap().to_owned();
+    let counted = soon(async {
+        loop {
+            let answer = get(&format!("{url}/status.json")).await;
+            let counted: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+            if counted["workers_online"] == 1 {
+                return counted;
+            }
+        }
+    })
+    .await;
+    assert_eq!(
+        (&counted["models"], &counted["jobs_in_flight"]),
+        (&1.into(), &0.into()),
+        "{counted}"
+    );
+    let page = get(&format!("{url}/")).await;
+    assert!(page.contains("<dd>1</dd>") && page.contains("workers online"), "{page}");
+    for told in [counted.to_string(), page] {
+        assert!(
+            !told.contains("16Uiu2") && !told.contains("tiny") && !told.contains("/ip4/"),
+            "{told}"
+        );
+    }
+
+    let (rows, csv) = (at("crawl.jsonl"), at("crawl.csv"));
+    let crawled = done(&["crawl", &address.to_string(), "--out", &rows, "--csv", &csv]).await;
+    assert_eq!(
+        (&crawled["peers"], &crawled["reached"]),
+        (&1.into(), &1.into()),
+        "{crawled}"
+    );
+    let row: Value = serde_json::from_str(&std::fs::read_to_string(&rows).unwrap()).unwrap();
+    assert_eq!(
+        (&row["peer"], &row["reachable"]),
+        (&ready["peer_id"], &"yes".into()),
+        "{row}"
+    );
+    assert!(
+        row["agent"].as_str().unwrap().starts_with("infernet-bootstrap/"),
+        "{row}"
+    );
+    assert!(std::fs::read_to_string(&csv).unwrap().lines().count() == 2);
+    done(&["report", "--crawl", &rows, "--out", &at("page.html")]).await;
+    stop(child).await;
+
+    let mut gone = Command::new(env!("CARGO_BIN_EXE_infernet-bootstrap"));
+    gone.args(["crawl", &address.to_string(), "--out", &rows])
+        .env("INFERNET_NETWORK", "test");
+    let gone = soon(gone.output()).await.unwrap();
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("nobody was reached"));
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use infernet_protocol::NodeId;
-use infernet_swarm::{Bound, PeerId, Reached};
+use infernet_swarm::{Bound, Direction, PeerId, Reached};
 use serde_json::{Value, json};
 
 use crate::ipc::{Answer, Control, Refusal};
@@ -77,7 +77,10 @@ impl Control for Controlled {
                 "peer_id": peer.peer.to_string(),
                 "agent": peer.agent,
                 "relayed": peer.relayed(),
-                "direction": format!("{:?}", peer.connections.first().map(|connection| connection.direction)),
+                "direction": peer.connections.first().map(|connection| match connection.direction {
+                    Direction::Inbound => "inbound",
+                    Direction::Outbound => "outbound",
+                }),
                 "round_trip_ms": peer.round_trip.map(|trip| trip.as_millis() as u64),
                 "addresses": peer.connections.iter().map(|c| c.address.to_string()).collect::<Vec<_>>(),
             })

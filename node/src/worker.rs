@@ -30,7 +30,7 @@ use infernet_protocol::stream::frames::{
     self, Beat, Enclosed, End, Fail, FailCode, Head, Reconcile, Request, Resume, Usage,
 };
 use infernet_protocol::stream::session::ToWorker;
-use infernet_protocol::{LeaseId, MicroUsd, Millis, Price};
+use infernet_protocol::{LeaseId, Millis, Price};
 use infernet_swarm::DirectStream;
 use tokio::sync::oneshot;
 use tracing::{debug, info};

@@ -19,6 +19,8 @@ pub mod codec;
 
 pub mod auction;
 pub mod capability;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod identity;
 pub mod ids;
 pub mod market;

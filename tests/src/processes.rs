@@ -143,6 +143,8 @@ impl Process {
                 "test",
                 "--listen",
                 "/ip4/127.0.0.1/tcp/0",
+                "--metrics",
+                "127.0.0.1:0",
                 "--home",
             ])
             .arg(home.path())

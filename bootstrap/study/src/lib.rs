@@ -18,6 +18,8 @@
 
 pub mod contents;
 pub mod crawl;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod place;
 pub mod publish;
 pub mod record;

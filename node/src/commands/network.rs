@@ -7,6 +7,10 @@ use crate::cli::{PeersArgs, PeersCommand};
 use crate::ipc;
 use crate::out::{Exit, Out, Style};
 
+/// What is told of a connected peer, and of a bound.
+const PEER_COLUMNS: [&str; 6] = ["peer_id", "agent", "relayed", "direction", "round_trip_ms", "addresses"];
+const LIMIT_COLUMNS: [&str; 5] = ["limit", "value", "at_once", "of", "hits"];
+
 pub(super) fn peers(args: &PeersArgs, context: &Context) -> Result {
     match &args.command {
         None => connected(context),
@@ -19,7 +23,7 @@ pub(super) fn peers(args: &PeersArgs, context: &Context) -> Result {
 fn limits(context: &Context) -> Result {
     let answer = ipc::call(&context.home, "limits", Value::Null)?;
     match answer.as_array() {
-        Some(list) if !context.out.is_json() => table(list, &context.out),
+        Some(list) if !context.out.is_json() => columns(list, &LIMIT_COLUMNS, &context.out),
         _ => context.out.json(&answer),
     }
     Ok(Exit::Done)
@@ -98,28 +102,20 @@ fn connected(context: &Context) -> Result {
     match answer.as_array() {
         _ if out.is_json() => out.json(&answer),
         Some(list) if list.is_empty() => out.note(out.paint(Style::Dim, nothing)),
-        Some(list) => table(list, out),
+        Some(list) => columns(list, &PEER_COLUMNS, out),
         None => out.json(&answer),
     }
     Ok(Exit::Done)
 }
 
-/// Prints objects as a table, with a column for each member of the first that any of them fills.
-pub(super) fn table(list: &[Value], out: &Out) {
-    let names: Vec<&String> = list[0]
-        .as_object()
-        .map(|first| first.keys().collect())
-        .unwrap_or_default();
-    let filled: Vec<&String> = names
-        .into_iter()
-        .filter(|name| list.iter().any(|row| !cell(name, &row[name.as_str()]).is_empty()))
-        .collect();
-    let header: Vec<String> = filled.iter().map(|name| heading(name)).collect();
+/// Prints these members of objects as a table.
+fn columns(list: &[Value], names: &[&str], out: &Out) {
+    let header: Vec<String> = names.iter().map(|name| heading(name)).collect();
     let header: Vec<&str> = header.iter().map(String::as_str).collect();
     let rows: Vec<Vec<String>> = list
         .iter()
         .map(|row| {
-            let cells = filled.iter().map(|name| cell(name, &row[name.as_str()]));
+            let cells = names.iter().map(|name| cell(name, &row[*name]));
             cells
                 .map(|cell| if cell.is_empty() { "-".to_owned() } else { cell })
                 .collect()

@@ -218,6 +218,11 @@ impl Conduct {
         Some(*peer)
     }
 
+    /// Peers of whom something is remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.peers.len()
+    }
+
     /// Peers that are kept out.
     pub(crate) fn banned(&self) -> usize {
         self.peers.values().filter(|account| account.out).count()

@@ -135,6 +135,11 @@ impl Dht {
         enters
     }
 
+    /// Peers in the routing table.
+    pub(crate) fn table_len(&self) -> usize {
+        self.table.len()
+    }
+
     /// A peer stands in the routing table, in the place of another perhaps.
     pub(crate) fn on_entered(&mut self, peer: PeerId, subnet: Subnet, left: Option<PeerId>) {
         left.and_then(|left| self.table.remove(&left));

@@ -247,6 +247,27 @@ pub struct Provider {
     pub addresses: Vec<Multiaddr>,
 }
 
+/// What a swarm holds now, by kind: each is bounded, and of peers that are gone little is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Connections.
+    pub connections: usize,
+    /// Peers of which addresses are remembered.
+    pub addresses: usize,
+    /// Peers in the routing table.
+    pub table: usize,
+    /// Provider records of others.
+    pub records: usize,
+    /// Peers of whose use of rates something is counted.
+    pub counted: usize,
+    /// Peers of whose conduct something is remembered.
+    pub conduct: usize,
+    /// Gossip messages that wait to be judged.
+    pub judgments: usize,
+    /// Tasks of connections.
+    pub tasks: usize,
+}
+
 /// Totals since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {

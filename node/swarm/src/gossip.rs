@@ -96,8 +96,10 @@ const SLOWNESS_WEIGHT: f64 = -0.2;
 /// Most credit that good conduct earns; it must not outweigh an incident.
 const CREDIT: f64 = 10.0;
 
-/// How long a peer's score outlives its connection, so that reconnecting does not wash it.
-const SCORE_KEPT: Duration = Duration::from_secs(1800);
+/// How long a peer's score outlives its connection, so that reconnecting does not wash it: until a tenth is left of a
+/// penalty. Each takes over a kilobyte, also of a peer that did nothing, so that longer would let peers without number that
+/// come and go fill the memory.
+const SCORE_KEPT: Duration = INCIDENT_WINDOW;
 
 /// Which subscriptions of peers are remembered.
 pub(crate) type Filter = MaxCountSubscriptionFilter<WhitelistSubscriptionFilter>;
@@ -210,6 +212,11 @@ impl Judgments {
     /// Whether another message can be handed to the node.
     pub(crate) fn has_room(&self) -> bool {
         self.due.len() < JUDGMENTS
+    }
+
+    /// Judgments that are owed.
+    pub(crate) fn len(&self) -> usize {
+        self.owed.len()
     }
 
     /// Notes that the node owes a judgment of a message that `source` forwarded.

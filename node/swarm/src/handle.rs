@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::behaviour::ASK_TIMEOUT;
 use crate::error::{AskError, Closed, DhtError, DialError, OpenError, PublishError};
-use crate::event::{Counters, PeerConduct, PeerInfo, Provider, Reached, Ticket, Verdict};
+use crate::event::{Counters, Held, PeerConduct, PeerInfo, Provider, Reached, Ticket, Verdict};
 use crate::exchange::Exchange;
 use crate::gossip::MAX_GOSSIP;
 use crate::limits::Hits;
@@ -95,6 +95,9 @@ pub(crate) enum Command {
     Conduct {
         peer: PeerId,
         reply: oneshot::Sender<PeerConduct>,
+    },
+    Held {
+        reply: oneshot::Sender<Held>,
     },
     Hits {
         reply: oneshot::Sender<Hits>,
@@ -369,6 +372,14 @@ impl Handle {
     /// [`Closed`].
     pub async fn conduct(&self, peer: PeerId) -> Result<PeerConduct, Closed> {
         self.query(|reply| Command::Conduct { peer, reply }).await
+    }
+
+    /// What the swarm holds now.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub async fn held(&self) -> Result<Held, Closed> {
+        self.query(|reply| Command::Held { reply }).await
     }
 
     /// How often each bound against peers was met.

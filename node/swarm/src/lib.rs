@@ -44,8 +44,8 @@ pub use config::{Config, Limits, Role};
 pub use crawler::{Found, Reachability, crawl};
 pub use error::{AskError, Closed, DhtError, DialError, Error, OpenError, PublishError};
 pub use event::{
-    ConnectionInfo, Counters, Direction, Event, EventReceiver, PeerConduct, PeerInfo, Provider, Reached, Reply, Ticket,
-    Verdict,
+    ConnectionInfo, Counters, Direction, Event, EventReceiver, Held, PeerConduct, PeerInfo, Provider, Reached, Reply,
+    Ticket, Verdict,
 };
 pub use event_loop::{EventLoop, new, peer_id};
 pub use exchange::Exchange;

@@ -58,7 +58,7 @@ impl<B> Paced<B> {
         if heard.pace.takes(1, self.rate, now) {
             return true;
         }
-        if heard.dropped % TOLD_EVERY == 0 {
+        if heard.dropped.is_multiple_of(TOLD_EVERY) {
             self.floods.push(peer);
         }
         heard.dropped = heard.dropped.wrapping_add(1);

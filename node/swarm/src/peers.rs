@@ -158,6 +158,16 @@ impl Peers {
         self.connected.get(peer)?.round_trip
     }
 
+    /// Connections to all of them.
+    pub(crate) fn connections(&self) -> usize {
+        self.connected.values().map(|known| known.connections.len()).sum()
+    }
+
+    /// Peers of which addresses are remembered.
+    pub(crate) fn remembered(&self) -> usize {
+        self.book.len()
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.connected.len()
     }

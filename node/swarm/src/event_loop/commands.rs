@@ -89,6 +89,7 @@ impl EventLoop {
             }
             Command::Block { peer, blocked } => self.block(peer, blocked),
             Command::Conduct { peer, reply } => drop(reply.send(self.conduct_of(&peer))),
+            Command::Held { reply } => drop(reply.send(self.held())),
             Command::Hits { reply } => drop(reply.send(self.hits())),
             Command::ListenAddrs { reply } => self.listen_addrs(reply),
             Command::Reached { reply } => drop(reply.send(Reached {

@@ -1,4 +1,5 @@
-//! What becomes of peers that break a bound: it is noted, and where it adds up they are kept out for a while.
+//! What becomes of peers that break a bound: it is noted, and where it adds up they are kept out for a while. And what is
+//! held in all.
 
 use libp2p::swarm::ListenError;
 use libp2p::{PeerId, memory_connection_limits};
@@ -6,7 +7,7 @@ use tokio::time::Instant;
 
 use super::EventLoop;
 use crate::conduct::Offence;
-use crate::event::PeerConduct;
+use crate::event::{Held, PeerConduct};
 use crate::gossip::THRESHOLDS;
 use crate::limits::{Bound, Hits, Subnet, Within};
 
@@ -65,6 +66,19 @@ impl EventLoop {
                 THRESHOLDS.publish_threshold,
                 THRESHOLDS.graylist_threshold,
             ],
+        }
+    }
+
+    pub(super) fn held(&mut self) -> Held {
+        Held {
+            connections: self.peers.connections(),
+            addresses: self.peers.remembered(),
+            table: self.dht.table_len(),
+            records: self.swarm.behaviour_mut().kad.store_mut().len(),
+            counted: self.limiter.len(),
+            conduct: self.conduct.len(),
+            judgments: self.judgments.len(),
+            tasks: self.tasks.len(),
         }
     }
 

@@ -52,7 +52,7 @@ impl Limiter {
         }
         self.hits.add(bound);
         let above = used.above.entry(bound.name()).or_default();
-        let held = *above % HELD_EVERY == 0;
+        let held = above.is_multiple_of(HELD_EVERY);
         *above = above.wrapping_add(1);
         if held { Within::Held } else { Within::No }
     }
@@ -114,6 +114,11 @@ impl Limiter {
             self.hits.add(Bound::Published);
         }
         may
+    }
+
+    /// Peers of which something is counted.
+    pub(crate) fn len(&self) -> usize {
+        self.peers.len()
     }
 
     /// The last connection to a peer is gone.
