@@ -192,6 +192,16 @@ impl Setup {
         Self::of("hostile", Stress::Hostile, nodes, 40, 20)
     }
 
+    /// A tenth is hostile, and messages are named to six peers and no more.
+    #[must_use]
+    pub fn hostile_few_named(nodes: usize) -> Self {
+        Self {
+            name: "hostile, named to six",
+            lazy_share: 0,
+            ..Self::hostile(nodes)
+        }
+    }
+
     /// What `tests/tests/swarms.rs` does with real swarms: all on one machine, everybody connected with everybody.
     #[must_use]
     pub fn swarms(nodes: usize) -> Self {
@@ -225,6 +235,7 @@ impl Setup {
             Self::hostile(100),
             Self::hostile(1_000),
             Self::hostile(10_000),
+            Self::hostile_few_named(1_000),
         ];
         steady.into_iter().chain(rest).collect()
     }
