@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use infernet_tests::flooder::{Flooder, Garbage};
 use infernet_tests::network::{PATIENCE, consumer, whole};
 use infernet_tests::processes::{NodeHome, Process, soon};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 /// Peers that push garbage, the same number of each kind.
 const HOSTILE: usize = 20;
@@ -110,7 +111,7 @@ async fn twenty_floods_are_cut_off_and_honest_peers_are_not() {
     let (cpu_before, memory_before) = cost(victim.id());
 
     // A thread of their own, so that they do not hold up the buyer's.
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = CancellationToken::new();
     let began = Instant::now();
     let pushing = std::thread::spawn({
         let (flooders, stop, at, network) = (flooders.clone(), stop.clone(), at.clone(), network.clone());
@@ -121,12 +122,7 @@ async fn twenty_floods_are_cut_off_and_honest_peers_are_not() {
                 .unwrap();
             runtime.block_on(async {
                 let all = futures::future::join_all(flooders.iter().map(|flooder| flooder.push(at.clone(), &network)));
-                let stopped = async {
-                    while !stop.load(Ordering::Relaxed) {
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    }
-                };
-                tokio::select! { _ = all => {}, () = stopped => {} }
+                tokio::select! { _ = all => {}, () = stop.cancelled() => {} }
             });
         }
     });
@@ -167,7 +163,7 @@ async fn twenty_floods_are_cut_off_and_honest_peers_are_not() {
     peak = peak.max(memory_after);
     during.sort();
     let metrics = home_limits(&homes[1]).await;
-    stop.store(true, Ordering::Relaxed);
+    stop.cancel();
     pushing.join().unwrap();
 
     for kind in Garbage::ALL {

@@ -13,6 +13,10 @@ use super::{
 /// Of what is above a rate, the first and each that so many more follow is held against its peer.
 const HELD_EVERY: u32 = 64;
 
+/// Peers that are counted at once: all that can be connected, and some that were asked in vain or have just left. Beyond it
+/// those go that owe nothing, and all where that does not help: they begin anew.
+const PEERS: usize = 8192;
+
 /// See the module. Peers are forgotten with their last connection.
 #[derive(Debug, Default)]
 pub(crate) struct Limiter {
@@ -44,8 +48,32 @@ pub(crate) enum Within {
     Held,
 }
 
+impl Used {
+    fn is_idle(&self, now: Instant) -> bool {
+        let paces = [
+            self.messages,
+            self.bytes,
+            self.ignored,
+            self.asks,
+            self.asked,
+            self.identifications,
+        ];
+        paces.iter().all(|pace| pace.is_idle(now))
+    }
+}
+
 impl Limiter {
-    fn judge(&mut self, peer: PeerId, bound: Bound, uses: impl FnOnce(&mut Used) -> bool) -> Within {
+    fn make_room(&mut self, peer: PeerId, now: Instant) {
+        if self.peers.len() >= PEERS && !self.peers.contains_key(&peer) {
+            self.peers.retain(|_, used| !used.is_idle(now));
+            if self.peers.len() >= PEERS {
+                self.peers.clear();
+            }
+        }
+    }
+
+    fn judge(&mut self, peer: PeerId, bound: Bound, now: Instant, uses: impl FnOnce(&mut Used) -> bool) -> Within {
+        self.make_room(peer, now);
         let used = self.peers.entry(peer).or_default();
         if uses(used) {
             return Within::Yes;
@@ -60,10 +88,10 @@ impl Limiter {
     /// A gossip message of so many bytes came first through a peer.
     pub(crate) fn message(&mut self, peer: PeerId, bytes: usize, now: Instant) -> Within {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        match self.judge(peer, Bound::GossipMessages, |used| {
+        match self.judge(peer, Bound::GossipMessages, now, |used| {
             used.messages.takes(1, GOSSIP_MESSAGES, now)
         }) {
-            Within::Yes => self.judge(peer, Bound::GossipBytes, |used| {
+            Within::Yes => self.judge(peer, Bound::GossipBytes, now, |used| {
                 used.bytes.takes(bytes, GOSSIP_BYTES, now)
             }),
             above => above,
@@ -72,25 +100,26 @@ impl Limiter {
 
     /// A message of a peer was not worth forwarding.
     pub(crate) fn ignored(&mut self, peer: PeerId, now: Instant) -> Within {
-        self.judge(peer, Bound::GossipIgnored, |used| {
+        self.judge(peer, Bound::GossipIgnored, now, |used| {
             used.ignored.takes(1, GOSSIP_IGNORED, now)
         })
     }
 
     /// A peer begins an exchange.
     pub(crate) fn asks(&mut self, peer: PeerId, now: Instant) -> Within {
-        self.judge(peer, Bound::Asks, |used| used.asks.takes(1, ASKS, now))
+        self.judge(peer, Bound::Asks, now, |used| used.asks.takes(1, ASKS, now))
     }
 
     /// A peer says who it is.
     pub(crate) fn identifies(&mut self, peer: PeerId, now: Instant) -> Within {
-        self.judge(peer, Bound::Identifications, |used| {
+        self.judge(peer, Bound::Identifications, now, |used| {
             used.identifications.takes(1, IDENTIFICATIONS, now)
         })
     }
 
     /// Whether this node may begin another exchange with a peer.
     pub(crate) fn may_ask(&mut self, peer: PeerId, now: Instant) -> bool {
+        self.make_room(peer, now);
         let may = self.peers.entry(peer).or_default().asked.takes(1, ASKED, now);
         if !may {
             self.hits.add(Bound::Asked);
@@ -143,6 +172,16 @@ mod tests {
         assert_eq!(limiter.ignored(PeerId::random(), now), Within::Yes);
         limiter.on_gone(&peer);
         assert_eq!(limiter.ignored(peer, now), Within::Yes);
+    }
+
+    #[tokio::test]
+    async fn peers_that_never_come_or_have_gone_do_not_pile_up() {
+        let (mut limiter, now) = (Limiter::default(), Instant::now());
+        for _ in 0..2 * PEERS {
+            limiter.may_ask(PeerId::random(), now);
+            limiter.ignored(PeerId::random(), now);
+        }
+        assert!(limiter.len() <= PEERS);
     }
 
     #[tokio::test]
