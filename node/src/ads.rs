@@ -78,9 +78,8 @@ fn sign(node: &Arc<Node>) -> Option<Verified<CapabilityAd>> {
 
 fn describe(node: &Arc<Node>, models: Vec<infernet_protocol::capability::ModelAd>) -> CapabilityAd {
     let issued_at = clock::wall();
-    let last = node.market.own_ad().map_or(node.last_sequence, |ad| ad.sequence);
     CapabilityAd {
-        sequence: issued_at.0.max(last + 1),
+        sequence: issued_at.0.max(node.market.twin().highest() + 1),
         issued_at,
         interval: node.market.ad_interval(),
         agent: Text::lossy(AGENT),
@@ -129,7 +128,8 @@ async fn announce(node: &Arc<Node>, ad: &Verified<CapabilityAd>, announced: &mut
 }
 
 async fn withdraw(node: &Arc<Node>) {
-    if node.market.own_ad().is_none_or(|ad| ad.models.is_empty()) {
+    // Where another process has this node's key, it would be withdrawn too.
+    if node.market.own_ad().is_none_or(|ad| ad.models.is_empty()) || node.market.twin().found().is_some() {
         return;
     }
     let ad = Verified::sign(

@@ -58,6 +58,10 @@ impl Control for Controlled {
                 Reached { .. } => "through relays",
             },
             "relays": reached.relays,
+            "key_also_used": node.twin().map(|at| match at.is_empty() {
+                true => "by another node somewhere".to_owned(),
+                false => format!("at {}", at.join(", ")),
+            }),
             "uptime_s": self.began.elapsed().as_secs(),
             "peers": peers.len(),
             "ads": node.ads().len(),

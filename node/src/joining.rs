@@ -6,8 +6,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::Resolver;
 use hickory_resolver::proto::rr::RData;
+use hickory_resolver::{Resolver, TokioResolver};
 use infernet_swarm::multiaddr::Protocol;
 use infernet_swarm::{Multiaddr, PeerInfo};
 use reqwest::Url;
@@ -135,7 +135,11 @@ impl Source {
                     .map_err(file_error)?;
                 parse(&text, &path.display().to_string())
             }
-            Self::Name(name) => resolve(name).await,
+            Self::Name(name) => {
+                let resolver = Resolver::builder_tokio().and_then(|builder| builder.build());
+                let resolver = resolver.map_err(|error| unresolved(name, error.to_string()))?;
+                resolve(name, &resolver).await
+            }
             Self::Web(url) => {
                 let broken = |why: String| SourceError::Web { url: url.clone(), why };
                 let text = tokio::time::timeout(READ_WITHIN, download(url)).await;
@@ -178,17 +182,18 @@ async fn download(url: &Url) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "it is not text".to_owned())
 }
 
-async fn resolve(name: &str) -> Result<Vec<Multiaddr>, SourceError> {
-    let asked = format!("{DNS_PREFIX}{name}");
-    let failed = |why: String| SourceError::Name {
-        name: asked.clone(),
+fn unresolved(name: &str, why: String) -> SourceError {
+    SourceError::Name {
+        name: format!("{DNS_PREFIX}{name}"),
         why,
-    };
-    let resolver = Resolver::builder_tokio().and_then(|builder| builder.build());
-    let resolver = resolver.map_err(|error| failed(error.to_string()))?;
+    }
+}
+
+async fn resolve(name: &str, resolver: &TokioResolver) -> Result<Vec<Multiaddr>, SourceError> {
+    let asked = format!("{DNS_PREFIX}{name}");
     let found = tokio::time::timeout(READ_WITHIN, resolver.txt_lookup(asked.as_str())).await;
-    let found = found.map_err(|_| failed("it takes too long".to_owned()))?;
-    let found = found.map_err(|error| failed(error.to_string()))?;
+    let found = found.map_err(|_| unresolved(name, "it takes too long".to_owned()))?;
+    let found = found.map_err(|error| unresolved(name, error.to_string()))?;
     let entries = found.answers().iter().filter_map(|record| match &record.data {
         RData::TXT(entry) => Some(entry.txt_data.concat()),
         _ => None,
@@ -287,7 +292,83 @@ pub(crate) fn remember(connected: &[PeerInfo], before: &[String]) -> Vec<String>
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+    use hickory_resolver::net::runtime::TokioRuntimeProvider;
+    use tokio::net::UdpSocket;
+
     use super::*;
+
+    /// What a name server answers to a question for TXT records (RFC 1035, 4.1): each of the entries in one record, cut into
+    /// strings of at most 255 bytes.
+    fn dns_answer(question: &[u8], entries: &[String]) -> Vec<u8> {
+        // The name, as labels to an empty one, then type and class.
+        let mut end = 12;
+        while question[end] != 0 {
+            end += 1 + usize::from(question[end]);
+        }
+        let asked = &question[12..end + 5];
+        let count = u16::try_from(entries.len()).unwrap();
+        let mut answer = question[..2].to_vec();
+        let refused = if count == 0 { 3 } else { 0 };
+        answer.extend([0x84, refused, 0, 1]);
+        answer.extend(count.to_be_bytes());
+        answer.extend([0; 4]);
+        answer.extend(asked);
+        for entry in entries {
+            let strings = entry.as_bytes().chunks(255);
+            let text: Vec<u8> = strings
+                .flat_map(|part| std::iter::once(u8::try_from(part.len()).unwrap()).chain(part.iter().copied()))
+                .collect();
+            // The name once more, as a pointer to it; TXT, IN, a minute.
+            answer.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60]);
+            answer.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
+            answer.extend(text);
+        }
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_name_in_the_dns_leads_to_the_addresses_of_its_records() {
+        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let mut at = NameServerConfig::udp(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        at.connections[0].port = server.local_addr().unwrap().port();
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![at]);
+        let resolver = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let resolver = resolver.build().unwrap();
+        let peer = "/ip4/203.0.113.7/tcp/46337/p2p/16Uiu2HAm9RtzR6gqTS4zKbxbuXwcyXx1cYQVVKhL9VcBgU5g8Nzg";
+        let long = format!("{}.example", vec!["a".repeat(60); 4].join("."));
+        let entries = vec![
+            format!("dnsaddr={peer}"),
+            "v=spf1 -all".to_owned(),
+            "dnsaddr=/nonsense".to_owned(),
+            format!("dnsaddr=/dns4/{long}/tcp/46337"),
+        ];
+        let answering = async {
+            let mut question = [0; 512];
+            loop {
+                let (length, from) = server.recv_from(&mut question).await.unwrap();
+                let question = &question[..length];
+                let is_known = question.windows(8).any(|bytes| bytes == b"_dnsaddr")
+                    && !question.windows(5).any(|bytes| bytes == b"empty");
+                let entries: &[String] = if is_known { &entries } else { &[] };
+                server.send_to(&dns_answer(question, entries), from).await.unwrap();
+            }
+        };
+        let asking = async {
+            let found = resolve("boot.example", &resolver).await.unwrap();
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            assert_eq!(found.len(), 2, "{found:?}");
+            assert!(found.contains(&peer.to_owned()) && found.iter().any(|address| address.contains(&long)));
+            let nobody = resolve("empty.example", &resolver).await.unwrap_err();
+            assert!(nobody.to_string().contains("_dnsaddr.empty.example"), "{nobody}");
+        };
+        tokio::select! {
+            () = answering => {}
+            () = asking => {}
+        }
+    }
 
     #[test]
     fn a_source_is_told_by_how_it_is_written() {

@@ -54,6 +54,7 @@ pub mod service;
 mod similar;
 pub mod spending;
 pub mod store;
+mod twin;
 mod worker;
 
 pub use engines::Sources;

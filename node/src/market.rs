@@ -42,6 +42,7 @@ use crate::buyer::{Failure, Purchase};
 use crate::clock;
 use crate::happenings::Happening;
 use crate::node::{LeaseTerms, Node};
+use crate::twin::Twin;
 
 use breaker::Breaker;
 use paces::Paces;
@@ -74,6 +75,7 @@ pub(crate) struct Market {
     network: Network,
     swarm: Handle,
     state: Mutex<State>,
+    twin: Twin,
     /// Told when an ad was news.
     learned: Notify,
     wallets: Vec<Payer>,
@@ -103,6 +105,7 @@ impl Market {
             network,
             swarm,
             state: Mutex::new(state),
+            twin: Twin::new(0),
             learned: Notify::new(),
             wallets: Vec::new(),
             began: Instant::now(),
@@ -113,6 +116,19 @@ impl Market {
     /// What auctions of this node ask for, and offer to pay from.
     pub(crate) fn buying(self, lease: LeaseTerms, wallets: Vec<Payer>) -> Self {
         Self { wallets, lease, ..self }
+    }
+
+    /// The highest sequence of an ad that this node signed in earlier lives.
+    pub(crate) fn after(self, sequence: u64) -> Self {
+        Self {
+            twin: Twin::new(sequence),
+            ..self
+        }
+    }
+
+    /// Whether another process has this node's key.
+    pub(crate) fn twin(&self) -> &Twin {
+        &self.twin
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -159,6 +175,7 @@ impl Market {
             }
             News::Bid(bid, _) => self.route(bid),
             News::Accept(accept, _) if accept.winner == self.identity.node() => node.provider.hold(&accept),
+            News::Ad(ad, _) if ad.signer() == self.identity.node() => self.twin.hears(&ad),
             News::Ad(..) => self.learned.notify_waiters(),
             News::Accept(..) | News::Settled(..) => {}
         }
@@ -240,9 +257,9 @@ impl Market {
             .ads
             .iter()
             .filter_map(|ad| Verified::from_bytes(&ad.0, &self.network).ok());
-        let verified: Vec<_> = verified
-            .filter(|ad: &Verified<CapabilityAd>| ad.signer() != self.identity.node())
-            .collect();
+        let (own, verified): (Vec<_>, Vec<_>) =
+            verified.partition(|ad: &Verified<CapabilityAd>| ad.signer() == self.identity.node());
+        own.iter().for_each(|ad| self.twin.hears(ad));
         let mut state = self.state();
         let now = clock::wall();
         let news = verified
@@ -356,6 +373,7 @@ impl Market {
 
     /// From now on this is our ad.
     pub(crate) fn advertise(&self, ad: Verified<CapabilityAd>) {
+        self.twin.signs(ad.sequence);
         self.state().own = Some(ad);
     }
 

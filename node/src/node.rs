@@ -29,7 +29,7 @@ use crate::provider::Provider;
 use crate::runtime::Tasks;
 use crate::spending::{CallerId, Limits};
 use crate::store::{Recovered, Store};
-use crate::{ads, network, recovery};
+use crate::{ads, network, recovery, twin};
 
 /// What this program calls itself towards peers.
 pub(crate) const AGENT: &str = concat!("infernet/", env!("CARGO_PKG_VERSION"));
@@ -133,7 +133,6 @@ pub struct Node {
     pub(crate) own: Engines,
     pub(crate) happenings: Happenings,
     pub(crate) tags: Vec<String>,
-    pub(crate) last_sequence: u64,
     addresses: watch::Sender<List<Address, ADDRESSES>>,
     slots: Option<u16>,
     pub(crate) rails: Vec<Rail>,
@@ -192,7 +191,8 @@ impl Node {
                 swarm.clone(),
                 recovery::reputation(&recovered).as_ref(),
             )
-            .buying(settings.lease, settings.wallets.clone()),
+            .buying(settings.lease, settings.wallets.clone())
+            .after(recovered.ad_sequence),
             provider: Arc::new(Provider::new(
                 network.clone(),
                 store.clone(),
@@ -203,7 +203,6 @@ impl Node {
             engines: Engines::new(sources, price),
             own: Engines::new(settings.own.clone(), Price::FREE),
             tags: vec!["c0mpute:role:infernet".to_owned(), "c0mpute:class:A".to_owned()],
-            last_sequence: recovered.ad_sequence,
             addresses: watch::Sender::new(texts(&addresses)),
             slots: selling.as_ref().and_then(|selling| selling.slots),
             rails: selling
@@ -221,6 +220,7 @@ impl Node {
         });
         node.tasks
             .spawn_until_cancelled("network", network::run(node.clone(), events));
+        node.tasks.spawn_until_cancelled("twin", twin::watch(node.clone()));
         node.tasks
             .spawn_until_cancelled("sweep", network::sweep(node.clone(), recovered.peers));
         for source in joining::lists(&settings.bootstrap) {
@@ -397,6 +397,17 @@ impl Node {
     /// Changes whenever what this node may say of where it is does.
     pub(crate) fn whereabouts(&self) -> watch::Receiver<List<Address, ADDRESSES>> {
         self.addresses.subscribe()
+    }
+
+    /// The ad is published again at once.
+    pub(crate) fn say_again(&self) {
+        self.addresses.send_modify(|_| {});
+    }
+
+    /// Where another process was found lately that has this node's key.
+    #[must_use]
+    pub fn twin(&self) -> Option<Vec<String>> {
+        self.market.twin().found()
     }
 
     pub(crate) fn reachable_at(&self, addresses: &[Multiaddr]) {

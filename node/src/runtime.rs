@@ -137,7 +137,13 @@ impl Tasks {
         self.cancel.clone()
     }
 
-    /// What made a task panic, if one did.
+    /// Asks every task of the whole tree to end, since the process cannot go on; `why` is what a person is told.
+    pub fn fail(&self, why: String) {
+        lock(&self.failure).get_or_insert(why);
+        self.root.cancel();
+    }
+
+    /// What made a task panic or the node give up, if anything did.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         lock(&self.failure).clone()

@@ -1,9 +1,9 @@
 //! Peers that push garbage as fast as they can: bare gossipsub, with none of the product's bounds, and messages that were
 //! made beforehand, so that they cost their sender nothing.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use infernet_protocol::auction::JobBid;
@@ -22,8 +22,10 @@ use crate::hostile::now;
 
 /// Messages of a kind that one peer has prepared.
 const PREPARED: usize = 3_000;
-/// Messages pushed before the connection is looked after again.
-const BATCH: usize = 256;
+/// Messages pushed, and their bytes, before the connection is looked after again: what waits only in its own memory floods
+/// nobody.
+const BATCH: usize = 32;
+const BATCH_BYTES: usize = 256 * 1024;
 /// A peer that was thrown out knocks again after this.
 const KNOCKS_AGAIN: Duration = Duration::from_millis(500);
 /// Longest packet that it sends itself; far above what the network takes.
@@ -58,6 +60,8 @@ pub struct Flooder {
     pub garbage: Garbage,
     /// Messages that it has pushed.
     pub pushed: Arc<AtomicU64>,
+    /// When it was let in first.
+    pub let_in: OnceLock<Instant>,
     keypair: Keypair,
     messages: Vec<(String, Vec<u8>)>,
 }
@@ -76,6 +80,7 @@ impl Flooder {
             peer: keypair.public().to_peer_id(),
             garbage,
             pushed: Arc::default(),
+            let_in: OnceLock::new(),
             keypair,
             messages: prepare(u32::from(number) << 16, garbage, network),
         }
@@ -90,7 +95,10 @@ impl Flooder {
             tokio::select! {
                 biased;
                 event = swarm.select_next_some() => match event {
-                    SwarmEvent::ConnectionEstablished { .. } => connected = true,
+                    SwarmEvent::ConnectionEstablished { .. } => {
+                        self.let_in.get_or_init(Instant::now);
+                        connected = true;
+                    }
                     SwarmEvent::ConnectionClosed { .. } => connected = false,
                     _ => {}
                 },
@@ -104,8 +112,13 @@ impl Flooder {
     }
 
     fn push_some(&self, swarm: &mut Swarm<gossipsub::Behaviour>, sent: &mut usize) {
+        let mut bytes = 0;
         for _ in 0..BATCH {
             let (topic, data) = &self.messages[*sent % self.messages.len()];
+            bytes += data.len();
+            if bytes > BATCH_BYTES {
+                return;
+            }
             match swarm.behaviour_mut().publish(IdentTopic::new(topic), data.clone()) {
                 Ok(_) => {
                     *sent += 1;

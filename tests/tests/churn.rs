@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 /// Peers that are there at once.
 const AT_ONCE: usize = 24;
 /// How long the churn lasts after the first round, where the environment says nothing.
-const USUAL: Duration = Duration::from_secs(90);
+const USUAL: Duration = Duration::from_secs(180);
 /// How long the first round lasts: caches of a fixed size, allocators and threads come to rest.
-const WARM_UP: Duration = Duration::from_secs(45);
+const WARM_UP: Duration = Duration::from_secs(60);
 const WARM_UP_LONG: Duration = Duration::from_secs(400);
 /// What may be held more than after the first round, in percent.
 const GROWTH: u64 = 10;

@@ -23,9 +23,10 @@ use crate::error::Error;
 use crate::exchange::{Codec, Exchange};
 use crate::gate::Gate;
 use crate::gossip::{self, Gossip};
-use crate::limits::{DHT_PACKETS, GOSSIP_PACKETS, MEMORY};
+use crate::limits::{Bound, DHT_PACKETS, GOSSIP_PACKETS, MEMORY};
 use crate::names::Names;
 use crate::paced::Paced;
+use crate::repeats::Tap;
 use crate::stream;
 use crate::stream::admission::Admission;
 
@@ -103,6 +104,7 @@ impl Behaviour {
     ) -> Result<Self, Error> {
         let id = keypair.public().to_peer_id();
         let node = config.role == Role::Node;
+        let tap = Tap::default();
         // What tells others where this machine is.
         let open = node && !config.outbound_only;
         let mdns = match config.mdns && !config.outbound_only {
@@ -127,8 +129,15 @@ impl Behaviour {
                     .with_interval(PING_INTERVAL)
                     .with_timeout(PING_TIMEOUT),
             ),
-            gossip: DirectOnly::new(Paced::new(gossip::behaviour(&config.topics)?, GOSSIP_PACKETS)),
-            kad: DirectOnly::new(Paced::new(dht(config, names, keypair), DHT_PACKETS)),
+            gossip: DirectOnly::new(
+                Paced::new(
+                    gossip::behaviour(&config.topics, tap.clone())?,
+                    Bound::GossipPackets,
+                    GOSSIP_PACKETS,
+                )
+                .without_repeats(tap),
+            ),
+            kad: DirectOnly::new(Paced::new(dht(config, names, keypair), Bound::DhtPackets, DHT_PACKETS)),
             ad: exchange(Exchange::Ad, names),
             offer: exchange(Exchange::Offer, names),
             streams: node

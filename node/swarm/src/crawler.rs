@@ -1,7 +1,7 @@
 //! Walks the DHT: from some addresses to every peer that any peer names, each asked who it is and for all of its routing
 //! table. It keeps no place in the network, serves nothing, and asks each peer a handful of questions.
 
-mod find_node;
+pub(crate) mod find_node;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, SystemTime};

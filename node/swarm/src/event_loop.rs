@@ -9,6 +9,7 @@ mod conduct;
 mod network;
 mod reaching;
 mod setup;
+mod twins;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use futures::StreamExt as _;
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
 use libp2p::request_response::OutboundRequestId;
+use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId, Swarm};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -77,6 +79,8 @@ pub struct EventLoop {
     dht: Dht,
     asks: HashMap<(Exchange, OutboundRequestId), AskReply>,
     dials: HashMap<PeerId, Vec<DialReply>>,
+    /// Dials that tell whether another process has this node's key.
+    twins: HashMap<ConnectionId, oneshot::Sender<bool>>,
     blocked: VecDeque<PeerId>,
     listeners: Listeners,
     relays: Relays,
@@ -133,11 +137,12 @@ impl EventLoop {
             events,
             asks,
             dials,
+            twins,
             listeners,
             ..
         } = self;
         // Callers that wait learn of the end before the connections are taken down.
-        drop((commands, events, asks, dials, listeners));
+        drop((commands, events, asks, dials, twins, listeners));
         drop(swarm);
         tasks.close();
         if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use crate::error::Error;
+use crate::repeats::Tap;
 
 /// Longest gossip message in bytes.
 pub const MAX_GOSSIP: usize = 16 * 1024;
@@ -105,10 +106,10 @@ const SCORE_KEPT: Duration = INCIDENT_WINDOW;
 pub(crate) type Filter = MaxCountSubscriptionFilter<WhitelistSubscriptionFilter>;
 
 /// Gossipsub with our settings.
-pub(crate) type Gossip = gossipsub::Behaviour<gossipsub::IdentityTransform, Filter>;
+pub(crate) type Gossip = gossipsub::Behaviour<Tap, Filter>;
 
-/// Sets up gossip and subscribes to `topics`.
-pub(crate) fn behaviour(topics: &[String]) -> Result<Gossip, Error> {
+/// Sets up gossip and subscribes to `topics`; `tap` sees each message that comes.
+pub(crate) fn behaviour(topics: &[String], tap: Tap) -> Result<Gossip, Error> {
     let wrong = |reason: &dyn std::fmt::Display| Error::Gossip(reason.to_string());
     let config = gossipsub::ConfigBuilder::default()
         .validation_mode(ValidationMode::Anonymous)
@@ -139,7 +140,8 @@ pub(crate) fn behaviour(topics: &[String]) -> Result<Gossip, Error> {
         filter: WhitelistSubscriptionFilter(known),
     };
     let mut gossip =
-        Gossip::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter).map_err(|e| wrong(&e))?;
+        Gossip::new_with_subscription_filter_and_transform(MessageAuthenticity::Anonymous, config, filter, tap)
+            .map_err(|error| wrong(&error))?;
     gossip
         .with_peer_score(score(topics), THRESHOLDS)
         .map_err(|error| wrong(&error))?;
@@ -285,7 +287,7 @@ mod tests {
 
     #[test]
     fn the_settings_are_consistent() {
-        behaviour(&["a".to_owned(), "b".to_owned()]).unwrap();
+        behaviour(&["a".to_owned(), "b".to_owned()], Tap::default()).unwrap();
         assert!(JUDGMENT_TIMEOUT < HEARTBEAT * u32::try_from(HISTORY - 1).unwrap());
         let worst = f64::from(REJECTS_PER_INCIDENT).powi(2);
         assert!(

@@ -69,6 +69,10 @@ pub(crate) enum Command {
         digest: [u8; 32],
         reply: Answer<Vec<Provider>, DhtError>,
     },
+    TryOwn {
+        address: Multiaddr,
+        reply: oneshot::Sender<bool>,
+    },
     Join {
         addresses: Vec<Multiaddr>,
     },
@@ -214,6 +218,15 @@ impl Handle {
     /// [`DialError`].
     pub async fn dial(&self, peer: PeerId, addresses: Vec<Multiaddr>) -> Result<(), DialError> {
         self.query(|reply| Command::Dial { peer, addresses, reply }).await?
+    }
+
+    /// Whether another process answers at `address` that has this node's own key. Circuits are not tried, nor what this
+    /// node is known by itself.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub async fn is_twin_at(&self, address: Multiaddr) -> Result<bool, Closed> {
+        self.query(|reply| Command::TryOwn { address, reply }).await
     }
 
     /// Joins the network by these addresses as well, as by those of [`Config::bootstrap`](crate::Config::bootstrap).

@@ -24,6 +24,8 @@ mod error;
 mod event;
 mod event_loop;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gate;
 mod gossip;
 mod handle;
@@ -33,6 +35,7 @@ mod names;
 mod paced;
 mod peers;
 mod relays;
+mod repeats;
 mod stream;
 mod transport;
 

@@ -22,6 +22,10 @@ pub(crate) use subnet::Subnet;
 /// notes of what it need not be sent.
 pub(crate) const GOSSIP_PACKETS: Rate = Rate::new(200, 1_000);
 
+/// Messages that one peer sends again: an honest one sends a message once, and once more where it was asked for it while it
+/// was under way.
+pub(crate) const GOSSIP_REPEATS: Rate = Rate::new(4, 40);
+
 /// Messages of one peer that came first through it. An honest one forwards no more than [`FORWARDED`] in all.
 pub(crate) const GOSSIP_MESSAGES: Rate = Rate::new(120, 800);
 
@@ -123,6 +127,7 @@ impl From<usize> for Value {
 
 bounds! {
     GossipPackets "gossip_packets" GOSSIP_PACKETS, "packets/s of a peer";
+    GossipRepeats "gossip_repeats" GOSSIP_REPEATS, "messages/s of a peer";
     GossipMessages "gossip_messages" GOSSIP_MESSAGES, "messages/s of a peer";
     GossipBytes "gossip_bytes" GOSSIP_BYTES, "bytes/s of a peer";
     GossipIgnored "gossip_ignored" GOSSIP_IGNORED, "messages/s of a peer";

@@ -10,7 +10,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod behaviour;
-mod frames;
+pub(crate) mod frames;
 mod handler;
 
 use std::fmt;

@@ -97,6 +97,11 @@ pub struct Ledger {
     deal: Deal,
     entries: Vec<Entry>,
     by_request: BTreeMap<RequestId, u32>,
+    /// Of the entries, kept beside them since each request asks: how many from the start are all accepted, how many are
+    /// accepted, how many have a verdict.
+    settled: usize,
+    accepted: usize,
+    judged: usize,
 }
 
 impl Ledger {
@@ -107,6 +112,9 @@ impl Ledger {
             deal,
             entries: Vec::new(),
             by_request: BTreeMap::new(),
+            settled: 0,
+            accepted: 0,
+            judged: 0,
         }
     }
 
@@ -145,21 +153,25 @@ impl Ledger {
     /// Receipts from the start that are all accepted.
     #[must_use]
     pub fn settled(&self) -> u32 {
-        count(self.entries.iter().take_while(|entry| entry.is_accepted()).count())
+        count(self.settled)
     }
 
     /// Receipts without an accepting countersignature.
     #[must_use]
     pub fn unsettled(&self) -> u32 {
-        count(self.entries.iter().filter(|entry| !entry.is_accepted()).count())
+        count(self.entries.len() - self.accepted)
+    }
+
+    /// Whether every receipt has a verdict.
+    #[must_use]
+    pub fn is_judged(&self) -> bool {
+        self.judged == self.entries.len()
     }
 
     /// Whether the buyer disputed anything; that ends the lease.
     #[must_use]
     pub fn is_disputed(&self) -> bool {
-        self.entries
-            .iter()
-            .any(|entry| entry.countersign.as_ref().is_some_and(|sign| sign.dispute.is_some()))
+        self.accepted < self.judged
     }
 
     /// The receipt of a request.
@@ -274,6 +286,10 @@ impl Ledger {
         match &entry.countersign {
             None => {
                 entry.countersign = Some(sign);
+                self.judged += 1;
+                self.accepted += usize::from(entry.is_accepted());
+                let further = self.entries.iter().skip(self.settled);
+                self.settled += further.take_while(|entry| entry.is_accepted()).count();
                 Ok(true)
             }
             Some(held) if held.dispute == sign.dispute => Ok(false),

@@ -78,3 +78,65 @@ async fn a_node_whose_bootstrap_node_is_gone_joins_through_peers_that_it_met() {
         "{peers:?}"
     );
 }
+
+/// A node that sells on a copy of another's key.
+const COPY: [&str; 12] = [
+    "--json",
+    "start",
+    "--foreground",
+    "--backend",
+    "embedded",
+    "--no-mdns",
+    "--no-upnp",
+    "--listen",
+    "/ip4/127.0.0.1/tcp/0",
+    "--no-gateway",
+    "--bootstrap",
+    "",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_on_one_key_gives_way_to_the_first() {
+    let homes: [NodeHome; 4] = Default::default();
+    let hub = Process::bootstrap(&homes[0]).await;
+    let mut first = Process::provider(&homes[1], hub.address(), None).await;
+    let gateway = Process::gateway(&homes[3], hub.address()).await;
+    let client = Client::default();
+    soon("the first sells", async {
+        while client.chat(&gateway, "infernet-demo", false).await.unwrap().status != 200 {}
+    })
+    .await;
+
+    let created = homes[2].infernet(&["init"]).await;
+    assert!(created.status.success());
+    std::fs::copy(
+        homes[1].path().join("identity.key"),
+        homes[2].path().join("identity.key"),
+    )
+    .unwrap();
+    let mut arguments = COPY;
+    arguments[COPY.len() - 1] = hub.address();
+    let second = homes[2].infernet(&arguments).await;
+    let why = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(1), "{why}");
+    assert!(
+        why.contains("another node runs with this node's key") && why.contains("/tcp/"),
+        "{why}"
+    );
+
+    let served = client.chat(&gateway, "infernet-demo", false).await.unwrap();
+    assert_eq!(
+        (served.status, served.provider.as_deref()),
+        (200, Some(first.peer_id())),
+        "{}",
+        served.body
+    );
+    first.kill().await;
+    // What the first has said last is still about; nobody is there any more who could say more.
+    let moved = Process::provider(&homes[2], hub.address(), None).await;
+    assert_eq!(moved.peer_id(), first.peer_id());
+    soon("the key has moved to another home", async {
+        while client.chat(&gateway, "infernet-demo", false).await.unwrap().status != 200 {}
+    })
+    .await;
+}

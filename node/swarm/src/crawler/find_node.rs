@@ -10,15 +10,15 @@ use prost::Message as _;
 /// Longest answer in bytes: twenty peers with a score of addresses each.
 const ANSWER: usize = 64 * 1024;
 /// Peers of an answer, and addresses of a peer, that are read.
-const PEERS: usize = 64;
-const ADDRESSES: usize = 16;
+pub(crate) const PEERS: usize = 64;
+pub(crate) const ADDRESSES: usize = 16;
 /// FIND_NODE in the enumeration of messages.
 const FIND_NODE: i32 = 4;
 
 /// What is asked: peers near the hash of this key.
-pub(super) type Key = Vec<u8>;
+pub(crate) type Key = Vec<u8>;
 /// What is answered: peers, and where they are.
-pub(super) type Answer = Vec<(PeerId, Vec<Multiaddr>)>;
+pub(crate) type Answer = Vec<(PeerId, Vec<Multiaddr>)>;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Message {
@@ -40,7 +40,7 @@ struct Peer {
 
 /// Reads and writes them, each behind its length as an unsigned varint.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct FindNode;
+pub(crate) struct FindNode;
 
 fn refused(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)

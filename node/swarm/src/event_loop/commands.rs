@@ -77,6 +77,7 @@ impl EventLoop {
             Command::Providers { digest, reply } => {
                 self.dht.look_up(&mut self.swarm.behaviour_mut().kad, &digest, reply);
             }
+            Command::TryOwn { address, reply } => self.try_own(&address, reply),
             Command::Join { addresses } => self.join.tell(&addresses, Instant::now()),
             Command::RefreshTable { reply } => {
                 let started = self.swarm.behaviour_mut().kad.bootstrap();

@@ -15,7 +15,7 @@ use crate::conduct::Offence;
 use crate::error::AskError;
 use crate::event::{Event, Reply, Ticket};
 use crate::exchange::{Exchange, Oversized};
-use crate::limits::{Bound, Subnet};
+use crate::limits::Subnet;
 use crate::paced::Told;
 use crate::peers::furthest;
 use crate::stream;
@@ -103,8 +103,8 @@ impl EventLoop {
     fn on_behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Gossip(Told::Event(event)) => self.on_gossip(event),
-            BehaviourEvent::Gossip(Told::Flood(peer)) => {
-                self.limiter.hits.add(Bound::GossipPackets);
+            BehaviourEvent::Gossip(Told::Flood(peer, bound)) => {
+                self.limiter.hits.add(bound);
                 self.on_offence(peer, Offence::GossipFlood);
             }
             BehaviourEvent::Identify(identify::Event::Received {
@@ -143,8 +143,8 @@ impl EventLoop {
                 }
             },
             BehaviourEvent::Kad(Told::Event(event)) => self.on_kad(event),
-            BehaviourEvent::Kad(Told::Flood(peer)) => {
-                self.limiter.hits.add(Bound::DhtPackets);
+            BehaviourEvent::Kad(Told::Flood(peer, bound)) => {
+                self.limiter.hits.add(bound);
                 self.on_offence(peer, Offence::DhtFlood);
             }
             BehaviourEvent::Ad(event) => self.on_exchange(Exchange::Ad, event),
@@ -166,6 +166,7 @@ impl EventLoop {
         let was_relayed = self.peers.is_relayed(&peer);
         self.peers.on_established(peer, id, endpoint);
         self.join.on_established(peer, id);
+        self.on_tried(id, None);
         if was_relayed && !endpoint.is_relayed() {
             self.tell(Event::Direct { peer });
         }
@@ -193,6 +194,7 @@ impl EventLoop {
     fn on_dial_failed(&mut self, peer: Option<PeerId>, id: ConnectionId, error: &SwarmDialError) {
         tracing::debug!(?peer, %error, "dial failed");
         self.join.on_failed(id, error, Instant::now());
+        self.on_tried(id, Some(error));
         let Some(peer) = peer else { return };
         for waiting in self.dials.remove(&peer).unwrap_or_default() {
             let _gone = waiting.send(Err(dial_error(peer, error)));

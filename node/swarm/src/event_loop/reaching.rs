@@ -152,7 +152,7 @@ fn relay_of(address: &Multiaddr) -> Option<PeerId> {
 }
 
 /// An address without the id of the peer that is there.
-fn without_own(address: &Multiaddr, peer: PeerId) -> Multiaddr {
+pub(super) fn without_own(address: &Multiaddr, peer: PeerId) -> Multiaddr {
     let mut address = address.clone();
     if address.iter().last() == Some(Protocol::P2p(peer)) {
         address.pop();

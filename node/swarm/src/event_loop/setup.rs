@@ -98,6 +98,7 @@ pub fn new(config: Config) -> Result<(Handle, EventReceiver, EventLoop), Error> 
         dht: Dht::default(),
         asks: HashMap::new(),
         dials: HashMap::new(),
+        twins: HashMap::new(),
         blocked: VecDeque::new(),
         listeners: Listeners {
             unbound,

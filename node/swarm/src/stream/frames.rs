@@ -290,6 +290,12 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         Ok(())
     }
 
+    /// What it writes to, once nothing is held.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn into_inner(self) -> W {
+        self.io
+    }
+
     fn take(&mut self, frame: &[u8]) -> Result<(), FrameError> {
         let too_large = FrameError::TooLarge {
             len: frame.len(),

@@ -254,7 +254,7 @@ impl BuyerLease {
     /// Whether every request that could have cost something has a receipt with a verdict.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.due.is_empty() && self.early.is_empty() && self.ledger.entries().iter().all(|e| e.countersign.is_some())
+        self.due.is_empty() && self.early.is_empty() && self.ledger.is_judged()
     }
 
     /// Whether something is due that no stream will bring any more: reconcile.
