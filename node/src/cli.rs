@@ -60,6 +60,8 @@ pub enum Command {
     Restart(NodeArgs),
     /// Show how the running node fares
     Status,
+    /// Find out what is wrong, why, and what to do: the way to others, the router, the clock, the key, the engine
+    Doctor(NodeArgs),
     /// Show the log of the node that runs in the background
     Logs(LogsArgs),
     /// Use the network from local programs: join as a consumer and serve the OpenAI API here, in the foreground

@@ -6,6 +6,7 @@ mod chat;
 mod completions;
 mod config;
 mod demo;
+mod doctor;
 mod foreground;
 mod identity;
 mod init;
@@ -91,6 +92,7 @@ fn dispatch(command: &Command, context: &Context) -> Result {
         Command::Stop(args) => stop::run(args, context),
         Command::Restart(args) => start::restart(args, context),
         Command::Status => status::run(context),
+        Command::Doctor(args) => doctor::run(args, context),
         Command::Logs(args) => logs::run(args, context),
         Command::Models(args) => models::run(args, context),
         Command::Model(command) => model::run(command, context),

@@ -8,6 +8,8 @@ use infernet_protocol::NodeId;
 use infernet_swarm::{Bound, Direction, PeerId, Reached};
 use serde_json::{Value, json};
 
+use crate::doctor;
+use crate::home::Home;
 use crate::ipc::{Answer, Control, Refusal};
 use crate::node::Node;
 use crate::service;
@@ -18,16 +20,18 @@ use crate::store;
 pub struct Controlled {
     node: Arc<Node>,
     gateway: Option<String>,
+    home: Home,
     began: Instant,
 }
 
 impl Controlled {
-    /// Controls `node`.
+    /// Controls `node`, whose books are in `home`.
     #[must_use]
-    pub fn new(node: Arc<Node>, gateway: Option<String>) -> Self {
+    pub fn new(node: Arc<Node>, gateway: Option<String>, home: Home) -> Self {
         Self {
             node,
             gateway,
+            home,
             began: Instant::now(),
         }
     }
@@ -117,6 +121,11 @@ impl Control for Controlled {
             "gossip_thresholds": conduct.gossip_thresholds,
             "offences": offences.collect::<Vec<_>>(),
         }))
+    }
+
+    async fn doctor(&self) -> Answer {
+        let facts = doctor::facts(&self.node, &self.home).await;
+        facts.map(|facts| doctor::to_json(&facts)).map_err(Refusal::new)
     }
 
     async fn limits(&self) -> Answer {

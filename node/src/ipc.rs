@@ -55,6 +55,8 @@ pub trait Control: Send + Sync + 'static {
     async fn peers(&self) -> Answer;
     /// How one peer behaves, and what that adds up to.
     async fn why(&self, params: Value) -> Answer;
+    /// What is well with the node and what is not, as `doctor::to_json` gives it.
+    async fn doctor(&self) -> Answer;
     /// The bounds that are kept against peers, and how often each was met.
     async fn limits(&self) -> Answer;
     /// What the network serves.
@@ -179,6 +181,7 @@ async fn answer(line: &[u8], control: &dyn Control) -> Answer {
         Some("status") => control.status().await,
         Some("peers") => control.peers().await,
         Some("why") => control.why(params).await,
+        Some("doctor") => control.doctor().await,
         Some("limits") => control.limits().await,
         Some("models") => control.models().await,
         Some("ads") => control.ads().await,
@@ -259,6 +262,9 @@ mod tests {
         }
         async fn limits(&self) -> Answer {
             Ok(json!([]))
+        }
+        async fn doctor(&self) -> Answer {
+            Ok(json!({}))
         }
         async fn models(&self) -> Answer {
             Ok(json!([]))

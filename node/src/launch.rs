@@ -137,7 +137,11 @@ pub async fn launch(home: &LockedHome, config: &Config, tasks: &Tasks) -> Result
     };
     ipc::serve(
         home,
-        Arc::new(crate::control::Controlled::new(node.clone(), gateway.clone())),
+        Arc::new(crate::control::Controlled::new(
+            node.clone(),
+            gateway.clone(),
+            (**home).clone(),
+        )),
         tasks,
     )?;
     let metrics = match config.metrics {

@@ -30,6 +30,7 @@ mod clock;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod doctor;
 mod engines;
 pub mod gateway;
 pub mod happenings;

@@ -13,6 +13,7 @@ mod auction;
 mod breaker;
 mod discovery;
 mod paces;
+mod skew;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,6 +47,7 @@ use crate::twin::Twin;
 
 use breaker::Breaker;
 use paces::Paces;
+use skew::Skew;
 
 pub(crate) use auction::Placed;
 
@@ -66,6 +68,7 @@ struct State {
     own: Option<Verified<CapabilityAd>>,
     breaker: Breaker,
     paces: Paces,
+    skew: Skew,
 }
 
 /// The market as this node sees it.
@@ -99,6 +102,7 @@ impl Market {
             own: None,
             breaker: Breaker::default(),
             paces: Paces::default(),
+            skew: Skew::default(),
         };
         Self {
             identity,
@@ -146,10 +150,14 @@ impl Market {
         };
         let judgement = match Gossip::from_bytes(topic, data, &self.network) {
             Ok(gossip) => {
-                let State {
-                    admission, registry, ..
-                } = &mut *self.state();
-                admission.judge(gossip, registry, clock::now())
+                let (now, state) = (clock::now(), &mut *self.state());
+                // Also what is too old or too new to count: then this clock may be the one that is wrong.
+                if let Gossip::Ad(ad) = &gossip
+                    && ad.signer() != self.identity.node()
+                {
+                    state.skew.hears(ad.signer(), ad.issued_at, now);
+                }
+                state.admission.judge(gossip, &mut state.registry, now)
             }
             Err(refused) => Judgement::of_refused(&refused),
         };
@@ -268,6 +276,11 @@ impl Market {
             .count();
         self.learned.notify_waiters();
         news
+    }
+
+    /// How many milliseconds this machine's clock is ahead of most others; negative where it is behind.
+    pub(crate) fn clock_ahead_ms(&self) -> Option<i64> {
+        self.state().skew.ahead(clock::now())
     }
 
     fn ads_held(&self) -> usize {

@@ -14,7 +14,7 @@ use infernet_protocol::receipt::JobReceipt;
 use infernet_protocol::reputation::{Service, Standing};
 use infernet_protocol::stream::frames::{FailCode, WorkerFrame};
 use infernet_protocol::{Identity, LeaseId, MicroUsd, Millis, ModelId, Network, NodeId, Price, Verified};
-use infernet_swarm::{Counters, Handle, Hits, Multiaddr, PeerConduct, PeerId, PeerInfo, Reached, Role};
+use infernet_swarm::{Counters, Handle, Hits, Multiaddr, PeerConduct, PeerId, PeerInfo, Reached, Role, Situation};
 use tokio::sync::{broadcast, watch};
 use tracing::info;
 
@@ -135,6 +135,7 @@ pub struct Node {
     pub(crate) tags: Vec<String>,
     addresses: watch::Sender<List<Address, ADDRESSES>>,
     slots: Option<u16>,
+    sells: bool,
     pub(crate) rails: Vec<Rail>,
     /// Requests of this node's own consumers that are under way.
     buying: Arc<AtomicUsize>,
@@ -205,6 +206,7 @@ impl Node {
             tags: vec!["c0mpute:role:infernet".to_owned(), "c0mpute:class:A".to_owned()],
             addresses: watch::Sender::new(texts(&addresses)),
             slots: selling.as_ref().and_then(|selling| selling.slots),
+            sells: selling.is_some(),
             rails: selling
                 .iter()
                 .flat_map(|selling| selling.payees.iter().map(|payee| payee.rail.clone()))
@@ -311,6 +313,11 @@ impl Node {
         self.swarm.reached().await
     }
 
+    /// How it stands towards the rest of the network.
+    pub async fn situation(&self) -> Result<Situation, infernet_swarm::Closed> {
+        self.swarm.situation().await
+    }
+
     /// How a peer behaves.
     pub async fn conduct(&self, peer: PeerId) -> Result<PeerConduct, infernet_swarm::Closed> {
         self.swarm.conduct(peer).await
@@ -397,6 +404,11 @@ impl Node {
     /// Changes whenever what this node may say of where it is does.
     pub(crate) fn whereabouts(&self) -> watch::Receiver<List<Address, ADDRESSES>> {
         self.addresses.subscribe()
+    }
+
+    /// Whether it is a provider, with or without an engine at the moment.
+    pub(crate) fn sells(&self) -> bool {
+        self.sells
     }
 
     /// The ad is published again at once.

@@ -4,11 +4,16 @@ mod table;
 mod wrap;
 
 use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 pub use table::Column;
 pub use wrap::{Wrap, plain, width, wrapped};
+
+/// Between two pictures of a spinner.
+const SPIN_EVERY: Duration = Duration::from_millis(120);
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +162,18 @@ impl Out {
             json,
             colour: !json && !no_colour && std::io::stdout().is_terminal(),
         }
+    }
+
+    /// A sign that something goes on, with what that is as its message; nothing for scripts.
+    #[must_use]
+    pub fn spinner(&self) -> ProgressBar {
+        if self.json {
+            return ProgressBar::hidden();
+        }
+        let style = ProgressStyle::with_template("{spinner} {msg}");
+        let bar = ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.enable_steady_tick(SPIN_EVERY);
+        bar
     }
 
     /// Whether results are JSON.

@@ -382,3 +382,67 @@ async fn nodes_with_ipv6_alone_take_part() {
         "{connected}"
     );
 }
+
+/// What `infernet doctor` finds on a machine where no node runs.
+async fn diagnosed(host: &Host, home: &NodeHome, join: &[&str]) -> Value {
+    let mut command = host.command(&infernet_tests::processes::program("infernet"));
+    command.arg("--home").arg(home.path());
+    command.args(["--json", "doctor", "--no-mdns", "--no-upnp", "--network", "test"]);
+    for address in join {
+        command.args(["--bootstrap", address]);
+    }
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = soon("a diagnosis", output).await.unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    serde_json::from_str(&told).unwrap_or_else(|_| panic!("{told}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_tells_what_kind_of_router_a_node_is_behind() {
+    let mut internet = Internet::default();
+    let hubs = [internet.public(), internet.public()];
+    let (open, kept, random) = (
+        internet.public(),
+        internet.behind_nat(Mapping::Kept),
+        internet.behind_nat(Mapping::Random),
+    );
+    let homes: [NodeHome; 6] = Default::default();
+    let one = Process::bootstrap_on(&hubs[0], &homes[0], &[]).await;
+    let other = Process::bootstrap_on(&hubs[1], &homes[1], &[one.address()]).await;
+    let join = [one.address(), other.address()];
+    let cases = [
+        (&open, "none", "address-dependent", "directly"),
+        (&kept, "endpoint-independent", "address-and-port-dependent", "not"),
+        (&random, "endpoint-dependent", "address-and-port-dependent", "not"),
+    ];
+    for ((host, mapping, filtering, reached), home) in cases.into_iter().zip(&homes[2..]) {
+        let told = diagnosed(host, home, &join).await;
+        let nat = &told["nat"];
+        assert_eq!(
+            (&nat["mapping_tcp"], &nat["filtering"], &told["reached"]),
+            (&mapping.into(), &filtering.into(), &reached.into()),
+            "{told:#}"
+        );
+    }
+    // A node that runs says it of itself, and who sells takes places on relays.
+    let _sells = Process::node_on(&kept, &homes[3], &join, &provider(), &[]).await;
+    soon("it is reached", async {
+        while homes[3].ask("doctor", Value::Null).await.unwrap()["reached"] != "through relays" {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    })
+    .await;
+    // Somebody who names a node that is not there is told so.
+    let told = diagnosed(&open, &homes[5], &["/ip4/203.0.113.1/tcp/9"]).await;
+    let network = told["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["about"] == "network");
+    let network = network.unwrap();
+    assert_eq!(network["state"], "wrong");
+    assert!(
+        network["cure"].as_str().unwrap().contains("nobody listens there"),
+        "{network}"
+    );
+}

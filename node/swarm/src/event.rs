@@ -1,5 +1,6 @@
 //! What the swarm tells the node.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use crate::conduct::Standing;
 use crate::error::Closed;
 use crate::exchange::Exchange;
 use crate::handle::Command;
+use crate::nat::{Filtering, Gateway, Mapping};
 use crate::stream::DirectStream;
 
 /// What happened.
@@ -214,6 +216,50 @@ pub struct Reached {
     pub directly: bool,
     /// Relays on which it holds a place.
     pub relays: usize,
+}
+
+/// How this node stands towards the rest of the network: for a diagnosis.
+#[derive(Debug, Clone)]
+pub struct Situation {
+    /// Where it listens, circuits left out.
+    pub listen: Vec<Multiaddr>,
+    /// Addresses at which others have reached it, or which the user named.
+    pub external: Vec<Multiaddr>,
+    /// Addresses that others were asked to call, and whether that worked.
+    pub probed: Vec<(Multiaddr, bool)>,
+    /// Public addresses that others see.
+    pub seen_at: Vec<IpAddr>,
+    /// How its port for TCP looks from outside.
+    pub tcp: Mapping,
+    /// How its port for QUIC does.
+    pub quic: Mapping,
+    /// Who gets in.
+    pub filtering: Filtering,
+    /// What the router says.
+    pub gateway: Gateway,
+    /// Relays on which it holds a place.
+    pub relays: usize,
+    /// Whether it dials its relays alone.
+    pub outbound_only: bool,
+    /// Addresses that it was told to join by.
+    pub joins: Vec<Joined>,
+    /// Connected peers.
+    pub peers: usize,
+    /// Of them, those through relays alone.
+    pub relayed: usize,
+    /// Connections through relays that were replaced by direct ones, and those that could not be.
+    pub punched: (u64, u64),
+}
+
+/// What became of an address to join by.
+#[derive(Debug, Clone)]
+pub struct Joined {
+    /// The address.
+    pub address: Multiaddr,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Why the last dial failed.
+    pub why: Option<String>,
 }
 
 /// A connection.

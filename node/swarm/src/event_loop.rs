@@ -40,6 +40,7 @@ use crate::handle::Command;
 use crate::join::Join;
 use crate::limits::Limiter;
 use crate::names::Names;
+use crate::nat::Nat;
 use crate::peers::{Peers, Reach, reach};
 use crate::relays::Relays;
 use crate::stream::admission::Admission;
@@ -84,6 +85,7 @@ pub struct EventLoop {
     blocked: VecDeque<PeerId>,
     listeners: Listeners,
     relays: Relays,
+    nat: Nat,
     outbound_only: bool,
     /// IP addresses that the user named to listen on.
     named: Vec<Protocol<'static>>,

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::behaviour::ASK_TIMEOUT;
 use crate::error::{AskError, Closed, DhtError, DialError, OpenError, PublishError};
-use crate::event::{Counters, Held, PeerConduct, PeerInfo, Provider, Reached, Ticket, Verdict};
+use crate::event::{Counters, Held, PeerConduct, PeerInfo, Provider, Reached, Situation, Ticket, Verdict};
 use crate::exchange::Exchange;
 use crate::gossip::MAX_GOSSIP;
 use crate::limits::Hits;
@@ -92,6 +92,9 @@ pub(crate) enum Command {
     },
     Reached {
         reply: oneshot::Sender<Reached>,
+    },
+    Situation {
+        reply: oneshot::Sender<Situation>,
     },
     Advertised {
         reply: oneshot::Sender<Vec<Multiaddr>>,
@@ -227,6 +230,14 @@ impl Handle {
     /// [`Closed`].
     pub async fn is_twin_at(&self, address: Multiaddr) -> Result<bool, Closed> {
         self.query(|reply| Command::TryOwn { address, reply }).await
+    }
+
+    /// How this node stands towards the rest of the network.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub async fn situation(&self) -> Result<Situation, Closed> {
+        self.query(|reply| Command::Situation { reply }).await
     }
 
     /// Joins the network by these addresses as well, as by those of [`Config::bootstrap`](crate::Config::bootstrap).

@@ -10,6 +10,9 @@ use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
+use crate::error::describe_dial;
+use crate::event::Joined;
+
 /// First and longest wait before a bootstrap address is dialled again; it doubles in between. After an outage the network
 /// is to be whole again within half a minute.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -41,6 +44,7 @@ struct Target {
     peer: Option<PeerId>,
     dial: Option<ConnectionId>,
     connected: bool,
+    why: Option<String>,
     wait: Duration,
     /// When to dial; `None` while it is dialled or connected.
     due: Option<Instant>,
@@ -91,6 +95,7 @@ impl Join {
                     peer: peer_of(address),
                     dial: None,
                     connected: false,
+                    why: None,
                     wait: origin.waits().0,
                     due: Some(now),
                 });
@@ -102,6 +107,17 @@ impl Join {
     pub(crate) fn leads_to(&self, peer: &PeerId) -> bool {
         let mut told = self.targets.iter().filter(|target| target.origin == Origin::Told);
         told.any(|target| target.peer.as_ref() == Some(peer))
+    }
+
+    /// The addresses that the user named, and what became of them.
+    pub(crate) fn told(&self) -> Vec<Joined> {
+        let told = self.targets.iter().filter(|target| target.origin == Origin::Told);
+        let joined = |target: &Target| Joined {
+            address: target.address.clone(),
+            connected: target.connected,
+            why: target.why.clone(),
+        };
+        told.map(joined).collect()
     }
 
     /// Whether peers that were met before are wanted now.
@@ -140,6 +156,7 @@ impl Join {
                 target.dial = None;
                 target.due = None;
                 target.connected = true;
+                target.why = None;
                 target.wait = target.origin.waits().0;
             }
         }
@@ -169,6 +186,7 @@ impl Join {
                     tracing::warn!(address = %target.address, "another peer than the one named answers at a bootstrap address");
                 }
                 target.dial = None;
+                target.why = Some(describe_dial(error));
                 target.due = Some(now + spread(target.wait));
                 target.wait = (target.wait * 2).min(target.origin.waits().1);
             }

@@ -32,6 +32,7 @@ mod handle;
 mod join;
 mod limits;
 mod names;
+mod nat;
 mod paced;
 mod peers;
 mod relays;
@@ -47,8 +48,8 @@ pub use config::{Config, Limits, Role};
 pub use crawler::{Found, Reachability, crawl};
 pub use error::{AskError, Closed, DhtError, DialError, Error, OpenError, PublishError};
 pub use event::{
-    ConnectionInfo, Counters, Direction, Event, EventReceiver, Held, PeerConduct, PeerInfo, Provider, Reached, Reply,
-    Ticket, Verdict,
+    ConnectionInfo, Counters, Direction, Event, EventReceiver, Held, Joined, PeerConduct, PeerInfo, Provider, Reached,
+    Reply, Situation, Ticket, Verdict,
 };
 pub use event_loop::{EventLoop, new, peer_id};
 pub use exchange::Exchange;
@@ -56,6 +57,7 @@ pub use gossip::MAX_GOSSIP;
 pub use handle::Handle;
 pub use limits::{Bound, Hits};
 pub use names::MAIN as MAIN_NETWORK;
+pub use nat::{Filtering, Gateway, Mapping, Transport};
 pub use stream::{
     DirectStream, FrameError, FrameReader, FrameWriter, MAX_FRAME, StreamReader, StreamWriter, Substream,
 };

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use libp2p::core::ConnectedPoint;
+use libp2p::core::transport::PortUse;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId, identify};
@@ -50,6 +51,8 @@ struct Connection {
     address: Multiaddr,
     relayed: bool,
     direction: Direction,
+    /// This node called from the port on which it listens.
+    from_listener: bool,
     since: Instant,
 }
 
@@ -65,6 +68,13 @@ impl Peers {
             address: endpoint.get_remote_address().clone(),
             relayed: endpoint.is_relayed(),
             direction,
+            from_listener: matches!(
+                endpoint,
+                ConnectedPoint::Dialer {
+                    port_use: PortUse::Reuse,
+                    ..
+                }
+            ),
             since: Instant::now(),
         });
     }
@@ -86,6 +96,18 @@ impl Peers {
     pub(crate) fn seen_at(&self, peer: &PeerId) -> Option<&Multiaddr> {
         let mut connections = self.connected.get(peer)?.connections.iter();
         Some(&connections.find(|connection| !connection.relayed)?.address)
+    }
+
+    /// Where a peer was called directly from the port on which this node listens, on this connection.
+    pub(crate) fn called_from_listener(&self, peer: &PeerId, id: ConnectionId) -> Option<&Multiaddr> {
+        let connections = &self.connected.get(peer)?.connections;
+        let called = connections.iter().find(|connection| connection.id == id)?;
+        (called.from_listener && !called.relayed).then_some(&called.address)
+    }
+
+    /// Peers that are connected through relays alone.
+    pub(crate) fn relayed(&self) -> usize {
+        self.connected.keys().filter(|peer| self.is_relayed(peer)).count()
     }
 
     /// From how far away the furthest directly connected peer is.

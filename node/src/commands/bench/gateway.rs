@@ -5,7 +5,6 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::load::{Seen, Target};
@@ -103,7 +102,7 @@ fn per_thousand(before: Option<[f64; 2]>, after: Option<[f64; 2]>, tokens: f64) 
 }
 
 async fn measure(args: &BenchGatewayArgs, context: &Context) -> Result {
-    let bar = progress(context);
+    let bar = context.out.spinner();
     bar.set_message("starting engine, provider and gateways");
     let stage = Stage::set(args).await?;
     bar.set_message("time to first token, one stream");
@@ -318,14 +317,4 @@ fn show(context: &Context, args: &BenchGatewayArgs, first: [&[Named]; 2], paced:
         Style::Dim,
         "engine, provider, gateways and load share this machine's cores",
     ));
-}
-
-fn progress(context: &Context) -> ProgressBar {
-    if context.out.is_json() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{spinner} {msg}");
-    let bar = ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-    bar.enable_steady_tick(Duration::from_millis(120));
-    bar
 }

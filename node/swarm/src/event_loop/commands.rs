@@ -97,6 +97,7 @@ impl EventLoop {
                 directly: self.relays.is_reachable(),
                 relays: self.relays.reserved(),
             })),
+            Command::Situation { reply } => drop(reply.send(self.situation())),
             Command::Advertised { reply } => drop(reply.send(self.advertised())),
             Command::IsConnected { peer, reply } => drop(reply.send(self.swarm.is_connected(&peer))),
             Command::RoundTrip { peer, reply } => drop(reply.send(self.peers.round_trip(&peer))),

@@ -5,7 +5,7 @@ use libp2p::core::ConnectedPoint;
 use libp2p::request_response::{self, OutboundFailure};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, DialError as SwarmDialError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, autonat, dcutr, gossipsub, identify, kad, mdns, ping, relay, upnp};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, autonat, dcutr, gossipsub, identify, kad, mdns, ping, relay};
 use tokio::time::Instant;
 
 use super::EventLoop;
@@ -20,6 +20,9 @@ use crate::paced::Told;
 use crate::peers::furthest;
 use crate::stream;
 use crate::stream::behaviour::is_relayed;
+
+/// What a peer speaks that calls back when asked (libp2p's `autonat-v2` specification).
+const CALLS_BACK: StreamProtocol = StreamProtocol::new("/libp2p/autonat/2/dial-request");
 
 /// Connected peers above which the local network's announcements are no longer followed by a dial.
 const NEAR_PEERS: usize = 64;
@@ -131,6 +134,7 @@ impl EventLoop {
             }) => {
                 let reached = result.is_ok();
                 tracing::debug!(address = %tested_addr, reached, "asked to be called back");
+                self.nat.on_probed(&tested_addr, reached);
             }
             BehaviourEvent::Dcutr(dcutr::Event {
                 remote_peer_id: peer,
@@ -154,9 +158,7 @@ impl EventLoop {
                 self.on_offence(peer, Offence::StreamFlood);
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_near(found),
-            BehaviourEvent::Upnp(upnp::Event::GatewayNotFound | upnp::Event::NonRoutableGateway) => {
-                tracing::debug!("the router opens no port");
-            }
+            BehaviourEvent::Upnp(event) => self.on_router(event),
             _ => {}
         }
     }
@@ -174,6 +176,9 @@ impl EventLoop {
             let _gone = waiting.send(Ok(()));
         }
         if first {
+            if endpoint.is_listener() && !endpoint.is_relayed() {
+                self.nat.on_called(endpoint.get_remote_address());
+            }
             self.tell(Event::Connected { peer });
             // How far the network extends may have changed, and with it what it means to be reached.
             self.on_external();
@@ -207,6 +212,12 @@ impl EventLoop {
             return;
         }
         let listen = self.peers.on_identified(peer, id, info, &self.names);
+        if let Some(address) = self.peers.called_from_listener(&peer, id) {
+            self.nat.on_seen(address, &info.observed_addr);
+            if info.protocols.contains(&CALLS_BACK) {
+                self.nat.on_prober(address, Instant::now());
+            }
+        }
         if info.protocols.contains(&relay::HOP_PROTOCOL_NAME) {
             self.on_relay(peer);
         }

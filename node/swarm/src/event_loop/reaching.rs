@@ -3,11 +3,12 @@
 
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, upnp};
 use tokio::time::Instant;
 
 use super::EventLoop;
-use crate::event::Event;
+use crate::event::{Event, Situation};
+use crate::nat::{Gateway, Transport};
 use crate::peers::{Reach, is_bridge, reach};
 use crate::relays::{Action, circuit};
 use crate::stream::behaviour::is_relayed;
@@ -34,6 +35,37 @@ impl EventLoop {
         {
             // Where it listens it is meant to be reached, and a relay that knows no address of its own relays nothing.
             self.swarm.add_external_address(address.clone());
+        }
+    }
+
+    pub(super) fn on_router(&mut self, event: upnp::Event) {
+        tracing::debug!(?event, "the router");
+        self.nat.gateway = match event {
+            upnp::Event::NewExternalAddr { external_addr, .. } => Gateway::Opened(external_addr),
+            upnp::Event::ExpiredExternalAddr { .. } | upnp::Event::GatewayNotFound => Gateway::NotFound,
+            upnp::Event::NonRoutableGateway => Gateway::NotPublic,
+        };
+    }
+
+    /// How this node stands towards the rest of the network.
+    pub(super) fn situation(&self) -> Situation {
+        let direct = |address: &&Multiaddr| !is_relayed(address);
+        let listen: Vec<Multiaddr> = self.swarm.listeners().filter(direct).cloned().collect();
+        Situation {
+            external: self.swarm.external_addresses().filter(direct).cloned().collect(),
+            probed: self.nat.probed().to_vec(),
+            seen_at: self.nat.seen_at(),
+            tcp: self.nat.mapping(Transport::Tcp, &listen),
+            quic: self.nat.mapping(Transport::Quic, &listen),
+            filtering: self.nat.filtering(Instant::now()),
+            gateway: self.nat.gateway.clone(),
+            relays: self.relays.reserved(),
+            outbound_only: self.outbound_only,
+            joins: self.join.told(),
+            peers: self.peers.count(),
+            relayed: self.peers.relayed(),
+            punched: (self.counters.punched, self.counters.not_punched),
+            listen,
         }
     }
 

@@ -28,6 +28,7 @@ use crate::handle::Handle;
 use crate::join::Join;
 use crate::limits::Limiter;
 use crate::names::Names;
+use crate::nat::Nat;
 use crate::peers::Peers;
 use crate::relays::Relays;
 use crate::stream::admission::Admission;
@@ -105,6 +106,7 @@ pub fn new(config: Config) -> Result<(Handle, EventReceiver, EventLoop), Error> 
             ..Listeners::default()
         },
         relays: Relays::new(config.relays, config.outbound_only),
+        nat: Nat::default(),
         outbound_only: config.outbound_only,
         named: named(&config),
         advertised: Vec::new(),
