@@ -9,6 +9,7 @@ use infernet_study::recording::Limits;
 use infernet_swarm::Multiaddr;
 
 use crate::commands::{crawl, publish, replay, report};
+use crate::lists::Join;
 
 /// The bootstrap node of the Infernet network, and what researchers do with its recordings. Without a command it serves.
 #[derive(Debug, Parser)]
@@ -54,9 +55,13 @@ pub(crate) struct Serve {
     ])]
     pub(crate) listen: Vec<Multiaddr>,
 
-    /// Another bootstrap node to join; may be given several times
+    /// Another bootstrap node to join, or `file:PATH` for a list with one in each line; may be given several times
     #[arg(long, value_name = "MULTIADDR")]
-    pub(crate) bootstrap: Vec<Multiaddr>,
+    pub(crate) bootstrap: Vec<Join>,
+
+    /// List of peers that are kept out, by peer id or npub, one in each line. SIGHUP has all lists read again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) blocked: Option<PathBuf>,
 
     /// Address under which this node is reached from outside; may be given several times. Relaying needs one
     #[arg(long, value_name = "MULTIADDR")]

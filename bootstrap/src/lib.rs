@@ -5,12 +5,13 @@ mod forwarder;
 mod observer;
 mod status;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use infernet_protocol::names::INFERENCE;
 use infernet_protocol::{Identity, Network};
 use infernet_swarm::{Config, Event, EventReceiver, Exchange, Handle, Role};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub use forwarder::Forwarder;
 pub use observer::Observer;
@@ -42,11 +43,28 @@ pub struct Watch {
     pub observer: Option<Observer>,
     /// Told the public counts now and then.
     pub status: Option<watch::Sender<Status>>,
+    /// Notified, it has what is recorded from now on written into another file.
+    pub new_file: Arc<Notify>,
+}
+
+impl Watch {
+    /// An observer looks on, if there is one, and nobody else yet.
+    #[must_use]
+    pub fn of(observer: Option<Observer>) -> Self {
+        Self {
+            observer,
+            ..Self::default()
+        }
+    }
 }
 
 /// As [`forward`], and somebody looks on.
 pub async fn forward_observed(network: Network, mut events: EventReceiver, swarm: Handle, watch: Watch) {
-    let Watch { mut observer, status } = watch;
+    let Watch {
+        mut observer,
+        status,
+        new_file,
+    } = watch;
     let mut count = tokio::time::interval(COUNT);
     let mut forwarder = Forwarder::new(network);
     let mut sweep = tokio::time::interval(SWEEP);
@@ -55,6 +73,10 @@ pub async fn forward_observed(network: Network, mut events: EventReceiver, swarm
             event = events.recv() => event,
             _ = count.tick(), if status.is_some() => {
                 status.iter().for_each(|status| drop(status.send_replace(forwarder.status())));
+                continue;
+            }
+            () = new_file.notified() => {
+                observer.iter().for_each(Observer::begin_file);
                 continue;
             }
             _ = sweep.tick() => {

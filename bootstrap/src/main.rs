@@ -7,6 +7,7 @@
 mod arguments;
 mod commands;
 mod home;
+mod lists;
 mod metrics;
 mod serve;
 mod status_page;

@@ -66,6 +66,11 @@ impl Observer {
         })
     }
 
+    /// What is recorded from now on goes into another file, so that the others can be taken away.
+    pub(crate) fn begin_file(&self) {
+        self.recorder.begin_file();
+    }
+
     fn take(&self, body: Body) {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at = UnixMillis(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));

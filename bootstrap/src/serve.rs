@@ -17,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::arguments::Serve;
 use crate::home::Home;
+use crate::lists::{Join, ListError, Lists};
 use crate::{metrics, status_page};
 
 /// Runs the node until it is told to stop.
 pub(crate) async fn serve(arguments: Serve) -> Result<()> {
-    let told_to_stop = told_to_stop()?;
+    let (told_to_stop, mut told_to_read) = (told_to_stop()?, signal(SignalKind::hangup())?);
     let home = Home::claim(arguments.home.clone())?;
     let identity = home.identity()?;
     let observer = match &arguments.record {
@@ -36,8 +37,11 @@ pub(crate) async fn serve(arguments: Serve) -> Result<()> {
 
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
     tasks.spawn(event_loop.run(stop.clone()));
+    let mut lists = Lists::new(&arguments.bootstrap, arguments.blocked.as_deref());
+    lists.apply(&swarm).await?;
     let mut told = Told::default();
-    let (mut watch, network) = (Watch { observer, status: None }, arguments.network.clone());
+    let (mut watch, network) = (Watch::of(observer), arguments.network.clone());
+    let new_file = watch.new_file.clone();
     if let Some(address) = arguments.status {
         let (listener, url) = bind(address, "--status").await?;
         let (sender, status) = tokio::sync::watch::channel(Status::default());
@@ -58,9 +62,20 @@ pub(crate) async fn serve(arguments: Serve) -> Result<()> {
     }
     say_ready(&swarm, &identity, told, arguments.json).await?;
 
-    tokio::select! {
-        () = told_to_stop => tracing::info!("stopping"),
-        Some(_) = tasks.join_next() => anyhow::bail!("a part of the node stopped; see above, and start it again"),
+    tokio::pin!(told_to_stop);
+    loop {
+        tokio::select! {
+            () = &mut told_to_stop => break tracing::info!("stopping"),
+            Some(()) = told_to_read.recv() => {
+                new_file.notify_one();
+                match lists.apply(&swarm).await {
+                    Ok(()) => {}
+                    Err(ListError::Closed(closed)) => return Err(closed.into()),
+                    Err(error) => tracing::warn!("{error}; what the lists said before still holds"),
+                }
+            }
+            Some(_) = tasks.join_next() => anyhow::bail!("a part of the node stopped; see above, and start it again"),
+        }
     }
     stop.cancel();
     while tasks.join_next().await.is_some() {}
@@ -84,7 +99,11 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<(TcpListener, String)> 
 fn configure(arguments: &Serve, identity: &Identity) -> Config {
     let mut config = infernet_bootstrap::config(identity, &arguments.network);
     config.listen.clone_from(&arguments.listen);
-    config.bootstrap.clone_from(&arguments.bootstrap);
+    let named = arguments.bootstrap.iter().filter_map(|join| match join {
+        Join::Address(address) => Some(address.clone()),
+        Join::List(_) => None,
+    });
+    config.bootstrap = named.collect();
     config.external.clone_from(&arguments.external);
     config
 }

@@ -59,16 +59,14 @@ async fn started(mut command: Command) -> (Child, Value) {
     (child, serde_json::from_str(&line).expect("the ready line is JSON"))
 }
 
-async fn stop(mut child: Child) {
+async fn signal(child: &Child, which: &str) {
     let id = child.id().unwrap().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-TERM", &id])
-            .status()
-            .await
-            .unwrap()
-            .success()
-    );
+    let sent = Command::new("kill").args([which, &id]).status().await.unwrap();
+    assert!(sent.success());
+}
+
+async fn stop(mut child: Child) {
+    signal(&child, "-TERM").await;
     assert!(soon(child.wait()).await.unwrap().success());
 }
 
@@ -297,6 +295,19 @@ async fn what_passed_is_recorded_and_can_be_judged_published_and_drawn() {
         (&1.into(), &1.into())
     );
 
+    let mut replay = Command::new(env!("CARGO_BIN_EXE_infernet-bootstrap"));
+    replay.args(["replay", "--speed", "max", "--json", &recording]);
+    let replayed = soon(replay.output()).await.unwrap();
+    let lines: Vec<Value> = String::from_utf8(replayed.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let verdicts: Vec<&str> = lines.iter().map(|line| line["verdict"].as_str().unwrap()).collect();
+    assert_eq!(verdicts, ["rejected", "accepted"]);
+    let hex: String = ad.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!((&lines[1]["bytes"], &lines[1]["topic"]), (&hex.into(), &topic.into()));
+
     let published = done(&["publish", &recording, "--out", &public]).await;
     assert_eq!(
         (&published["withheld"], &published["pseudonyms"]),
@@ -396,4 +407,100 @@ async fn the_public_counts_name_nobody_and_a_crawl_finds_who_serves_the_dht() {
     let gone = soon(gone.output()).await.unwrap();
     assert_eq!(gone.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&gone.stderr).contains("nobody was reached"));
+}
+
+/// Files of a recording.
+fn files(recording: &Path) -> usize {
+    let files = std::fs::read_dir(recording).unwrap();
+    files
+        .filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|end| end == "gz"))
+        .count()
+}
+
+#[tokio::test]
+async fn lists_are_read_again_when_it_is_told_to_and_nobody_else_notices() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let (other, told) = start(&at("other")).await;
+    let (blocked, join, recording) = (at("blocked"), at("join"), at("recording"));
+    std::fs::write(&blocked, "# nobody yet\n").unwrap();
+    std::fs::write(&join, "").unwrap();
+    let mut server = command(&at("home"));
+    server.arg("--blocked").arg(&blocked).arg("--record").arg(&recording);
+    server.arg("--bootstrap").arg(format!("file:{}", join.display()));
+    let (child, ready) = started(server).await;
+    let address: Multiaddr = ready["listen"][0].as_str().unwrap().parse().unwrap();
+    let bootstrap: PeerId = ready["peer_id"].as_str().unwrap().parse().unwrap();
+    let (mut liar, mut honest) = (node(1, &address), node(2, &address));
+    for node in [&mut liar, &mut honest] {
+        let connected = |event| matches!(event, Event::Connected { peer } if peer == bootstrap).then_some(());
+        node.event(connected).await;
+    }
+    // What was recorded so far is on the disk, in the first file, once it has begun another.
+    known(&honest, bootstrap, AdScope::Known, None).await;
+    let before = files(&recording);
+
+    std::fs::write(&blocked, format!("{}  # it lies\n", liar.handle.local_peer_id())).unwrap();
+    std::fs::write(&join, told["listen"][0].as_str().unwrap()).unwrap();
+    signal(&child, "-HUP").await;
+    liar.event(|event| matches!(event, Event::Disconnected { .. }).then_some(()))
+        .await;
+    let metrics = told["metrics"].as_str().unwrap();
+    soon(async {
+        while !get(metrics).await.lines().any(|line| line == "infernet_peers 1") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    soon(async {
+        while files(&recording) <= before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+
+    // A list with a mistake changes nothing, and one without lets it in again.
+    std::fs::write(&blocked, "nobody\n").unwrap();
+    signal(&child, "-HUP").await;
+    assert!(liar.handle.dial(bootstrap, vec![address.clone()]).await.is_err() || !is_served(&liar, bootstrap).await);
+    std::fs::write(&blocked, "").unwrap();
+    signal(&child, "-HUP").await;
+    soon(async {
+        while !is_served(&liar, bootstrap).await {
+            let _refused = liar.handle.dial(bootstrap, vec![address.clone()]).await;
+        }
+    })
+    .await;
+    assert!(
+        soon(honest.handle.is_connected(bootstrap)).await.unwrap(),
+        "it has noticed nothing"
+    );
+    stop(child).await;
+    stop(other).await;
+
+    std::fs::write(&blocked, "nobody\n").unwrap();
+    let mut server = command(&at("home"));
+    server.arg("--blocked").arg(&blocked);
+    let refused = soon(server.output()).await.unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("line 1 of"),
+        "a mistake is told at the start"
+    );
+}
+
+/// Whether a bootstrap node answers a node's question.
+async fn is_served(node: &Node, bootstrap: PeerId) -> bool {
+    let query = AdQuery {
+        scope: AdScope::Known,
+        model: None,
+    };
+    let asked = node.handle.ask(
+        Exchange::Ad,
+        bootstrap,
+        Vec::new(),
+        codec::to_vec(&query).into(),
+        PATIENCE,
+    );
+    asked.await.is_ok()
 }

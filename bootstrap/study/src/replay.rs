@@ -34,6 +34,8 @@ pub enum ReplayError {
 /// A gossip message, and how long after the one before it is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
+    /// When it was heard.
+    pub at: UnixMillis,
     /// Time since the message before; 0 for the first.
     pub delay: Duration,
     /// The topic in full.
@@ -101,6 +103,7 @@ impl Iterator for Replay {
             match record.body {
                 Body::Heard(heard) => {
                     return Some(Ok(Due {
+                        at: record.at,
                         delay: self.delay(record.at),
                         topic: heard.topic.as_str().to_owned(),
                         data: heard.data.0,

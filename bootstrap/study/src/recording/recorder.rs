@@ -20,10 +20,18 @@ const LAST_SYNC: Duration = Duration::from_secs(5);
 /// Takes records and never waits. Dropped, it writes what is left.
 #[derive(Debug)]
 pub struct Recorder {
-    queue: Option<SyncSender<Record>>,
+    queue: Option<SyncSender<Order>>,
     shared: Arc<Shared>,
     /// Says how it ended, once it has.
     ended: Receiver<Result<(), WriteError>>,
+}
+
+/// What the thread does next.
+#[derive(Debug)]
+enum Order {
+    Write(Record),
+    /// Into another file from here on.
+    Rotate,
 }
 
 #[derive(Debug, Default)]
@@ -42,12 +50,12 @@ impl Recorder {
     }
 
     fn with_queue(writer: Writer, bound: usize) -> std::io::Result<Self> {
-        let (queue, records) = sync_channel(bound);
+        let (queue, orders) = sync_channel(bound);
         let (end, ended) = sync_channel(1);
         let shared = Arc::new(Shared::default());
         let held = Arc::clone(&shared);
         std::thread::Builder::new().name("recorder".to_owned()).spawn(move || {
-            let outcome = run(writer, &records, &held);
+            let outcome = run(writer, &orders, &held);
             held.has_stopped.store(true, Ordering::Release);
             if let Err(error) = &outcome {
                 tracing::error!("recording has stopped, and all else goes on: {error}");
@@ -65,8 +73,15 @@ impl Recorder {
     pub fn take(&self, record: Record) {
         // The thread may be on its way out with its end of the queue still open.
         let queue = self.queue.as_ref().filter(|_| !self.has_stopped());
-        if queue.is_none_or(|queue| queue.try_send(record).is_err()) {
+        if queue.is_none_or(|queue| queue.try_send(Order::Write(record)).is_err()) {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Has what is taken from now on written into another file. A thread that is far behind goes on in the same one.
+    pub fn begin_file(&self) {
+        if let Some(queue) = &self.queue {
+            let _behind = queue.try_send(Order::Rotate);
         }
     }
 
@@ -112,19 +127,22 @@ impl Drop for Recorder {
     }
 }
 
-fn run(mut writer: Writer, records: &Receiver<Record>, shared: &Shared) -> Result<(), WriteError> {
+fn run(mut writer: Writer, orders: &Receiver<Order>, shared: &Shared) -> Result<(), WriteError> {
     let mut told = 0;
     loop {
-        let record = match records.recv_timeout(LOOK) {
-            Ok(record) => Some(record),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return writer.finish(),
-        };
-        let Some(record) = record else {
-            if writer.is_due(now()) {
-                writer.sync()?;
+        let record = match orders.recv_timeout(LOOK) {
+            Ok(Order::Write(record)) => record,
+            Ok(Order::Rotate) => {
+                writer.rotate()?;
+                continue;
             }
-            continue;
+            Err(RecvTimeoutError::Timeout) => {
+                if writer.is_due(now()) {
+                    writer.sync()?;
+                }
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return writer.finish(),
         };
         let lost = shared.lost.load(Ordering::Relaxed);
         if lost > told {
@@ -184,6 +202,31 @@ mod tests {
             records.filter(|record| matches!(record.body, Body::Sample(_))).count(),
             100
         );
+    }
+
+    #[test]
+    fn another_file_is_begun_when_it_is_asked_for_and_the_recording_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let recorder = Recorder::start(writer(directory.path())).unwrap();
+        (0..3).for_each(|at| recorder.take(sample(at)));
+        recorder.begin_file();
+        recorder.begin_file();
+        (3..5).for_each(|at| recorder.take(sample(at)));
+        recorder.finish().unwrap();
+        let files = std::fs::read_dir(directory.path())
+            .unwrap()
+            .map(|file| file.unwrap().path());
+        let mut files: Vec<_> = files
+            .filter(|path| path.extension().is_some_and(|end| end == "gz"))
+            .collect();
+        files.sort();
+        let samples = files.iter().map(|file| {
+            let records = Reader::open(&[file]).unwrap().map(Result::unwrap);
+            records.filter(|record| matches!(record.body, Body::Sample(_))).count()
+        });
+        assert_eq!(samples.collect::<Vec<_>>(), [3, 2], "and none that is empty");
+        let warnings = Reader::open(&[directory.path()]).map(|mut all| (all.by_ref().count(), all.warnings().len()));
+        assert_eq!(warnings.unwrap().1, 0, "nothing is missing in between");
     }
 
     #[test]

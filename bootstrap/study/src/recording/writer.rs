@@ -205,6 +205,16 @@ impl Writer {
         self.sync()
     }
 
+    /// Writes what is left into the current file; the next record begins another.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn rotate(&mut self) -> Result<(), WriteError> {
+        self.sync()?;
+        self.end_file();
+        Ok(())
+    }
+
     fn begin_file(&mut self) -> Result<(), WriteError> {
         let now = self.member_began;
         let began = *self.began.get_or_insert(now);
