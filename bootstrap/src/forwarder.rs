@@ -3,8 +3,8 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use infernet_protocol::capability::{ADS_PER_ANSWER, AdList, AdQuery, AdScope, CapabilityAd, Limits, Registry};
-use infernet_protocol::codec::{self, Blob, List};
+use infernet_protocol::capability::{AdList, AdQuery, AdScope, CapabilityAd, Limits, Registry};
+use infernet_protocol::codec;
 use infernet_protocol::market::admission::Judgement;
 use infernet_protocol::market::gossip::Topic;
 use infernet_protocol::market::{Admission, Gossip, Mono, Now};
@@ -77,15 +77,9 @@ impl Forwarder {
             (AdScope::Known, None) => self.registry.iter(now).collect(),
             (AdScope::Known, Some(model)) => self.registry.serving(model, now).map(|(ad, _)| ad).collect(),
         };
-        let start = if known.len() > ADS_PER_ANSWER {
-            self.answers * ADS_PER_ANSWER % known.len()
-        } else {
-            0
-        };
-        let ads = known.iter().cycle().skip(start).take(known.len().min(ADS_PER_ANSWER));
-        let ads = List::first_of(ads.map(|ad| Blob(ad.bytes().to_vec())));
+        let answer = AdList::of(None, known, self.answers);
         self.answers = self.answers.wrapping_add(1);
-        Some(codec::to_vec(&AdList { ads }))
+        Some(codec::to_vec(&answer))
     }
 
     /// What may be said of the network in public.

@@ -21,10 +21,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use infernet_protocol::auction::{Decline, JobBid, JobOffer, OfferReply, Payer};
-use infernet_protocol::capability::{
-    self, ADS_PER_ANSWER, AdList, AdQuery, AdScope, Address, CapabilityAd, ModelAd, Registry,
-};
-use infernet_protocol::codec::{self, Blob, List};
+use infernet_protocol::capability::{self, AdList, AdQuery, AdScope, Address, CapabilityAd, ModelAd, Registry};
+use infernet_protocol::codec::{self, Blob};
 use infernet_protocol::market::Admission;
 use infernet_protocol::market::admission::{Judgement, News};
 use infernet_protocol::market::buyer::Event as AuctionEvent;
@@ -69,6 +67,8 @@ struct State {
     breaker: Breaker,
     paces: Paces,
     skew: Skew,
+    /// Answers to questions for ads.
+    answers: usize,
 }
 
 /// The market as this node sees it.
@@ -103,6 +103,7 @@ impl Market {
             breaker: Breaker::default(),
             paces: Paces::default(),
             skew: Skew::default(),
+            answers: 0,
         };
         Self {
             identity,
@@ -240,21 +241,16 @@ impl Market {
     /// Answers a question for ads: our own first, then what we know.
     pub(crate) fn answer_ads(&self, data: &[u8]) -> Option<Vec<u8>> {
         let query: AdQuery = codec::from_slice(data).ok()?;
-        let state = self.state();
+        let state = &mut *self.state();
         let fits = |ad: &&Verified<CapabilityAd>| query.model.as_ref().is_none_or(|model| ad.model(model).is_some());
-        let own = state.own.as_ref().filter(|ad| !ad.models.is_empty());
+        let own = state.own.as_ref().filter(|ad| !ad.models.is_empty()).filter(fits);
         let known = match query.scope {
             AdScope::Own => None,
             AdScope::Known => Some(state.registry.iter(clock::wall())),
         };
-        let ads = own
-            .into_iter()
-            .chain(known.into_iter().flatten())
-            .filter(fits)
-            .take(ADS_PER_ANSWER);
-        Some(codec::to_vec(&AdList {
-            ads: List::first_of(ads.map(|ad| Blob(ad.bytes().to_vec()))),
-        }))
+        let answer = AdList::of(own, known.into_iter().flatten().filter(fits), state.answers);
+        state.answers = state.answers.wrapping_add(1);
+        Some(codec::to_vec(&answer))
     }
 
     // ---- what is known

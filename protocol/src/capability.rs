@@ -4,10 +4,10 @@ pub mod registry;
 
 pub use registry::{Limits, Observed, Registry};
 
-use crate::codec::{List, Malformed, Reader, Text, Wire, Writer};
+use crate::codec::{Blob, List, Malformed, Reader, Text, Wire, Writer};
 use crate::ids::{Digest, ModelId};
 use crate::names::{AD_INTERVAL, AD_INTERVAL_MAX, AD_LIFE_INTERVALS, CLOCK_SKEW};
-use crate::signed::{Kind, Message};
+use crate::signed::{Kind, Message, Verified};
 use crate::units::{Millis, Price, UnixMillis};
 
 /// A multiaddr in its text form, at most 160 bytes: a relayed address with two peer ids fits.
@@ -278,14 +278,50 @@ wire_struct! {
     }
 }
 
-/// Most ads in one answer: with `GOSSIP_BYTES` each, half a megabyte.
+/// Most ads in one answer, and its most bytes: of the longest that gossip carries, half as many fit.
 pub const ADS_PER_ANSWER: usize = 32;
+/// See [`ADS_PER_ANSWER`].
+pub const ANSWER_BYTES: usize = 256 * 1024;
+/// What stands around each ad in an answer, and around all of them, at most.
+const AROUND_AD: usize = 3;
+const AROUND_ALL: usize = 4;
 
 wire_struct! {
     /// Ads as envelopes. Being signed, they need no trust in who hands them over.
     pub struct AdList {
         /// Envelopes of kind `ad`.
-        pub ads: List<crate::codec::Blob<{ crate::names::GOSSIP_BYTES }>, ADS_PER_ANSWER>,
+        pub ads: List<Blob<{ crate::names::GOSSIP_BYTES }>, ADS_PER_ANSWER>,
+    }
+}
+
+impl AdList {
+    /// An answer: one ad first, where there is one, and of all others that fit the question as many as there is room for.
+    /// Where there are more it begins at another place in each turn, so that whoever asks often, or many, learns of all.
+    /// What would make it longer than [`ANSWER_BYTES`] is left out.
+    pub fn of<'a>(
+        first: Option<&'a Verified<CapabilityAd>>,
+        fitting: impl IntoIterator<Item = &'a Verified<CapabilityAd>>,
+        turn: usize,
+    ) -> Self {
+        let all: Vec<_> = fitting.into_iter().collect();
+        let room = ADS_PER_ANSWER - usize::from(first.is_some());
+        let start = match all.len() > room {
+            true => turn.wrapping_mul(room) % all.len(),
+            false => 0,
+        };
+        let others = all.iter().copied().cycle().skip(start).take(all.len().min(room));
+        let mut left = ANSWER_BYTES - AROUND_ALL;
+        let fits = |ad: &&Verified<CapabilityAd>| match left.checked_sub(ad.bytes().len() + AROUND_AD) {
+            Some(rest) => {
+                left = rest;
+                true
+            }
+            None => false,
+        };
+        let ads = first.into_iter().chain(others).filter(fits);
+        Self {
+            ads: List::first_of(ads.map(|ad| Blob(ad.bytes().to_vec()))),
+        }
     }
 }
 

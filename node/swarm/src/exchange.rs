@@ -9,8 +9,6 @@ use futures::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use libp2p::StreamProtocol;
 use libp2p::request_response;
 
-use crate::gossip::MAX_GOSSIP;
-
 /// Which exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Exchange {
@@ -29,10 +27,10 @@ impl Exchange {
         }
     }
 
-    /// Longest answer in bytes. Ads come as a list of up to 32, each as long as gossip allows; a bid is one message.
+    /// Longest answer in bytes (`specs/capability.md`, "Ad exchange"): a list of ads; a bid is one message.
     pub const fn max_answer(self) -> usize {
         match self {
-            Self::Ad => 32 * (MAX_GOSSIP + 1024),
+            Self::Ad => 256 * 1024,
             Self::Offer => 32 * 1024,
         }
     }

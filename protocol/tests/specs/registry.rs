@@ -1,6 +1,11 @@
 //! The ads that a node holds: one for each signer, the newest, within bounds, and none for longer than it lives.
 
-use infernet_protocol::capability::{CapabilityAd, Limits, Observed, Registry};
+use std::collections::BTreeSet;
+
+use infernet_protocol::capability::{
+    ADDRESSES, ADS_PER_ANSWER, ANSWER_BYTES, AdList, CapabilityAd, Limits, MODELS, Observed, RAILS, Registry, TAGS,
+};
+use infernet_protocol::codec::{self, List, Text};
 use infernet_protocol::{Millis, ModelId, Network, UnixMillis, Verified};
 
 use crate::sample::{self, NOW, key, sign};
@@ -109,4 +114,51 @@ fn a_signer_is_known_since_its_first_ad() {
     registry.observe(ad_of(1, |ad| ad.sequence += 1), later(5));
     assert_eq!(registry.known_since(&key([1; 32]).node()), Some(NOW));
     assert_eq!(registry.known_since(&key([2; 32]).node()), None);
+}
+
+#[test]
+fn an_answer_begins_with_the_own_ad_and_then_anywhere_and_is_bounded() {
+    let all: Vec<_> = (1..=100).map(|n| ad_of(n, |_| ())).collect();
+    let signers = |list: &AdList| {
+        let read = |bytes: &[u8]| {
+            Verified::<CapabilityAd>::from_bytes(bytes, &Network::default())
+                .unwrap()
+                .signer()
+        };
+        list.ads.iter().map(|ad| read(&ad.0)).collect::<Vec<_>>()
+    };
+    let own = ad_of(200, |_| ());
+    let mut heard = BTreeSet::new();
+    for turn in 0..4 {
+        let told = signers(&AdList::of(Some(&own), &all, turn));
+        assert_eq!((told.len(), told[0]), (ADS_PER_ANSWER, own.signer()));
+        assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), told.len(), "none twice");
+        heard.extend(told);
+    }
+    assert_eq!(heard.len(), all.len() + 1, "who asks four times has heard of all");
+    assert_eq!(
+        signers(&AdList::of(None, &all[..5], 77)).len(),
+        5,
+        "few are all told, whatever the turn"
+    );
+
+    let long = |n| {
+        ad_of(n, |ad| {
+            let model = ad.models[0].clone();
+            ad.models = List::first_of(std::iter::repeat_n(model, MODELS));
+            ad.tags = List::first_of(std::iter::repeat_n(Text::lossy(&"t".repeat(64)), TAGS));
+            ad.addresses = List::first_of(std::iter::repeat_n(Text::lossy(&"a".repeat(160)), ADDRESSES));
+            ad.rails = List::first_of(std::iter::repeat_n(Text::lossy(&"r".repeat(64)), RAILS));
+        })
+    };
+    let longest: Vec<_> = (1..=100).map(long).collect();
+    let list = AdList::of(None, &longest, 0);
+    let bytes = codec::to_vec(&list).len();
+    let one = longest[0].bytes().len();
+    assert!(bytes <= ANSWER_BYTES, "{bytes}");
+    assert_eq!(
+        list.ads.len(),
+        ADS_PER_ANSWER.min(ANSWER_BYTES / (one + 3)),
+        "of {one} bytes each"
+    );
 }
