@@ -18,6 +18,7 @@ use infernet_protocol::{Network, codec};
 use infernet_swarm::{Config, Event, Exchange, Multiaddr, Role};
 use infernet_tests::processes::{Client, NodeHome, PATIENCE, Process, soon};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 /// Peers that are there at once.
@@ -27,6 +28,10 @@ const USUAL: Duration = Duration::from_secs(180);
 /// How long the first round lasts: caches of a fixed size, allocators and threads come to rest.
 const WARM_UP: Duration = Duration::from_secs(60);
 const WARM_UP_LONG: Duration = Duration::from_secs(400);
+/// Between two that come: some hundred come in a second, and machine and test have time for other things.
+const COMES_EVERY: Duration = Duration::from_millis(10);
+/// A place that is asked for at a bad moment is asked for again after a minute.
+const PLACE_WITHIN: Duration = Duration::from_secs(300);
 /// What may be held more than after the first round, in percent.
 const GROWTH: u64 = 10;
 
@@ -63,10 +68,9 @@ async fn live(number: u32, different: u32, at: Multiaddr) {
     let asked = handle.ask(Exchange::Ad, relay, Vec::new(), codec::to_vec(&query).into(), PATIENCE);
     asked.await.unwrap();
     if takes_place {
-        soon("a place on the relay", async {
-            while handle.reached().await.unwrap().relays == 0 {}
-        })
-        .await;
+        let placed = async { while handle.reached().await.unwrap().relays == 0 {} };
+        let placed = tokio::time::timeout(PLACE_WITHIN, placed).await;
+        placed.expect("a place on the relay");
     }
     stop.cancel();
     task.join_next().await;
@@ -76,15 +80,20 @@ async fn live(number: u32, different: u32, at: Multiaddr) {
 async fn churn(at: &Multiaddr, time: Duration, different: u32, numbers: &Arc<AtomicU32>) -> u32 {
     let (began, first) = (Instant::now(), numbers.load(Ordering::Relaxed));
     let mut lives = JoinSet::new();
-    loop {
-        while lives.len() < AT_ONCE && began.elapsed() < time {
-            lives.spawn(live(numbers.fetch_add(1, Ordering::Relaxed), different, at.clone()));
-        }
-        match lives.join_next().await {
-            Some(lived) => lived.unwrap(),
-            None => return numbers.load(Ordering::Relaxed) - first,
+    let mut comes = tokio::time::interval(COMES_EVERY);
+    comes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while began.elapsed() < time {
+        tokio::select! {
+            _ = comes.tick(), if lives.len() < AT_ONCE => {
+                lives.spawn(live(numbers.fetch_add(1, Ordering::Relaxed), different, at.clone()));
+            }
+            Some(lived) = lives.join_next() => lived.unwrap(),
         }
     }
+    while let Some(lived) = lives.join_next().await {
+        lived.unwrap();
+    }
+    numbers.load(Ordering::Relaxed) - first
 }
 
 /// What a process holds when nobody is connected: KiB of memory, and its gauges.

@@ -6,6 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::Multiaddr;
 
+use crate::limits::{PEERS_KEPT, PEERS_LEFT};
+use crate::trim::Keep;
+
 /// Commands that wait for the event loop. Callers wait beyond it, which is the back-pressure they should feel.
 pub(crate) const COMMAND_QUEUE: usize = 256;
 
@@ -25,6 +28,9 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that nothing uses is kept this long. A buyer comes back within a conversation's pause, and a new
 /// connection costs three round trips.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Where there are many, a peer that was of no use for so long may be let go of.
+const UNUSED: Duration = Duration::from_secs(60);
 
 /// Substreams that a peer may be negotiating at once on a connection (the library's own default is 128).
 pub(crate) const NEGOTIATING_STREAMS: usize = 256;
@@ -148,6 +154,8 @@ pub struct Limits {
     pub accept_queue: usize,
     /// Provider records kept for others; one takes some 500 bytes.
     pub provider_records: usize,
+    /// Connected peers that are kept. A bootstrap node is there for everybody, and keeps room for who comes.
+    pub keep: Keep,
 }
 
 impl Limits {
@@ -162,6 +170,11 @@ impl Limits {
             streams: 2048,
             accept_queue: 320,
             provider_records: 8192,
+            keep: Keep {
+                most: PEERS_KEPT,
+                least: PEERS_LEFT,
+                grace: UNUSED,
+            },
         };
         match role {
             Role::Node => node,
@@ -169,6 +182,11 @@ impl Limits {
                 incoming: 4096,
                 pending: 256,
                 provider_records: 131_072,
+                keep: Keep {
+                    most: 3_584,
+                    least: 3_072,
+                    grace: UNUSED,
+                },
                 ..node
             },
         }

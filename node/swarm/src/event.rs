@@ -321,6 +321,8 @@ pub struct Counters {
     pub punched: u64,
     /// Those that could not be.
     pub not_punched: u64,
+    /// Peers that were let go of since nothing used their connections.
+    pub let_go: u64,
     /// Gossip messages that arrived.
     pub gossip_received: u64,
     /// Judged good and forwarded.

@@ -9,6 +9,7 @@ mod conduct;
 mod network;
 mod reaching;
 mod setup;
+mod trim;
 mod twins;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -44,6 +45,7 @@ use crate::nat::Nat;
 use crate::peers::{Peers, Reach, reach};
 use crate::relays::Relays;
 use crate::stream::admission::Admission;
+use crate::trim::Keep;
 
 pub use setup::{new, peer_id};
 
@@ -83,6 +85,11 @@ pub struct EventLoop {
     /// Dials that tell whether another process has this node's key.
     twins: HashMap<ConnectionId, oneshot::Sender<bool>>,
     blocked: VecDeque<PeerId>,
+    keep: Keep,
+    /// When connections are looked at next.
+    trim_due: Instant,
+    /// Peers that this node relays for.
+    served: HashMap<PeerId, usize>,
     listeners: Listeners,
     relays: Relays,
     nat: Nat,
@@ -159,6 +166,7 @@ impl EventLoop {
             self.dht.next_due(),
             self.relays.next_due(),
             self.conduct.next_due(),
+            Some(self.trim_due),
             self.listeners.settled,
         ]
         .into_iter()
@@ -172,6 +180,7 @@ impl EventLoop {
             self.ignore(&id, source);
         }
         self.end_bans(now);
+        self.trim(now);
         while let Some(opts) = self.join.dial(now) {
             let id = opts.connection_id();
             if let Err(error) = self.swarm.dial(opts) {

@@ -39,6 +39,7 @@ mod relays;
 mod repeats;
 mod stream;
 mod transport;
+mod trim;
 
 pub use libp2p::multiaddr;
 pub use libp2p::{Multiaddr, PeerId};
@@ -61,3 +62,4 @@ pub use nat::{Filtering, Gateway, Mapping, Transport};
 pub use stream::{
     DirectStream, FrameError, FrameReader, FrameWriter, MAX_FRAME, StreamReader, StreamWriter, Substream,
 };
+pub use trim::Keep;

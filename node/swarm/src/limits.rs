@@ -63,6 +63,12 @@ pub(crate) const CONNECTIONS_PER_SUBNET: usize = 64;
 /// New connections from one subnet.
 pub(crate) const CONNECTIONS_FROM_SUBNET: Rate = Rate::new(10, 100);
 
+/// Connected peers of a node beyond which those that nothing uses are let go of, and down to how many. Its meshes take two
+/// dozen, direct streams are always kept, and the rest are strangers whose next bid comes without a handshake.
+pub(crate) const PEERS_KEPT: usize = 128;
+/// See [`PEERS_KEPT`].
+pub(crate) const PEERS_LEFT: usize = 96;
+
 /// Peers of one subnet in a routing table that is not small: whoever rents one network cannot fill it.
 pub(crate) const TABLE_PER_SUBNET: usize = 3;
 
@@ -139,6 +145,7 @@ bounds! {
     Identifications "identifications" IDENTIFICATIONS, "times/s of a peer";
     ConnectionsPerSubnet "connections_per_subnet" CONNECTIONS_PER_SUBNET, "connections";
     ConnectionsFromSubnet "connections_from_subnet" CONNECTIONS_FROM_SUBNET, "connections/s of a subnet";
+    PeersKept "peers_kept" PEERS_KEPT, "peers";
     TablePerSubnet "table_per_subnet" TABLE_PER_SUBNET, "peers";
     RecordsPerSubnet "records_per_subnet" RECORDS_PER_SUBNET, "records under a key";
     RecordsPerKey "records_per_key" RECORDS_PER_KEY, "records";

@@ -43,6 +43,8 @@ struct Peer {
     serves_dht: bool,
     listen: Vec<Multiaddr>,
     round_trip: Option<Duration>,
+    /// When it was last of use.
+    used: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -103,6 +105,21 @@ impl Peers {
         let connections = &self.connected.get(peer)?.connections;
         let called = connections.iter().find(|connection| connection.id == id)?;
         (called.from_listener && !called.relayed).then_some(&called.address)
+    }
+
+    /// A peer was of use.
+    pub(crate) fn on_used(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(known) = self.connected.get_mut(peer) {
+            known.used = Some(now);
+        }
+    }
+
+    /// Connected peers, and when each came or was last of use.
+    pub(crate) fn used(&self) -> impl Iterator<Item = (PeerId, Instant)> {
+        self.connected.iter().filter_map(|(peer, known)| {
+            let came = known.connections.iter().map(|connection| connection.since);
+            came.chain(known.used).max().map(|used| (*peer, used))
+        })
     }
 
     /// Peers that are connected through relays alone.

@@ -24,7 +24,7 @@ use libp2p::{Multiaddr, PeerId};
 pub(crate) use frames::is_unsupported;
 pub use frames::{FrameError, FrameReader, FrameWriter, MAX_FRAME};
 
-use admission::Place;
+use admission::Held;
 
 /// The reading half of a [`DirectStream`].
 pub type StreamReader = FrameReader<ReadHalf<Substream>>;
@@ -60,15 +60,15 @@ impl DirectStream {
 /// that error drops it here and later calls find it gone.
 pub struct Substream {
     inner: Option<libp2p::Stream>,
-    /// What an inbound substream takes of its peer's share; given back on drop.
-    _place: Option<Place>,
+    /// What it counts as while it is open.
+    _held: Held,
 }
 
 impl Substream {
-    fn new(inner: libp2p::Stream, place: Option<Place>) -> Self {
+    fn new(inner: libp2p::Stream, held: Held) -> Self {
         Self {
             inner: Some(inner),
-            _place: place,
+            _held: held,
         }
     }
 }

@@ -212,6 +212,7 @@ impl EventLoop {
             return;
         }
         self.counters.asks_sent += 1;
+        self.peers.on_used(&peer, Instant::now());
         let addresses = self.permitted(self.peers.addresses(&peer, addresses));
         let id = self
             .swarm

@@ -158,6 +158,7 @@ impl EventLoop {
                 self.on_offence(peer, Offence::StreamFlood);
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_near(found),
+            BehaviourEvent::RelayServer(event) => self.on_relaying(&event),
             BehaviourEvent::Upnp(event) => self.on_router(event),
             _ => {}
         }
@@ -191,6 +192,7 @@ impl EventLoop {
             self.join.on_gone(peer, Instant::now());
             self.relays.on_gone(&peer);
             self.limiter.on_gone(&peer);
+            self.served.remove(&peer);
             self.tell(Event::Disconnected { peer });
             self.on_external();
         }
@@ -324,6 +326,7 @@ impl EventLoop {
                 if !self.is_within(peer, within, Offence::AskFlood) {
                     return;
                 }
+                self.peers.on_used(&peer, Instant::now());
                 let Some(commands) = self.own_commands.upgrade() else {
                     return;
                 };
@@ -345,9 +348,11 @@ impl EventLoop {
                 }
             }
             Step::Message {
+                peer,
                 message: Message::Response { request_id, response },
                 ..
             } => {
+                self.peers.on_used(&peer, Instant::now());
                 if let Some(reply) = self.asks.remove(&(exchange, request_id)) {
                     let _gone = reply.send(Ok(response));
                 }

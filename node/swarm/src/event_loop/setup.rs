@@ -100,6 +100,9 @@ pub fn new(config: Config) -> Result<(Handle, EventReceiver, EventLoop), Error> 
         asks: HashMap::new(),
         dials: HashMap::new(),
         twins: HashMap::new(),
+        keep: config.limits.keep,
+        trim_due: Instant::now(),
+        served: HashMap::new(),
         blocked: VecDeque::new(),
         listeners: Listeners {
             unbound,

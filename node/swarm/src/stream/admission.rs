@@ -34,10 +34,37 @@ pub(crate) struct StreamCounters {
     pub(crate) dropped: AtomicU64,
 }
 
-/// How many inbound streams of one peer are open, over all its connections.
+/// How many streams with one peer are open, over all its connections.
 #[derive(Debug, Default)]
 pub(crate) struct PeerShare {
+    /// Those that it opened.
     open: AtomicUsize,
+    /// Those that this node opened.
+    ours: AtomicUsize,
+}
+
+impl PeerShare {
+    /// Whether any is.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.open.load(Ordering::Relaxed) + self.ours.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// What a stream counts as while it is open.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// One that the peer opened.
+    Theirs(#[expect(dead_code, reason = "it is held to be dropped")] Place),
+    /// One that this node opened.
+    Ours(Arc<PeerShare>),
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Self::Ours(share) = self {
+            share.ours.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// One open inbound stream, taken from the peer's share and from the node's.
@@ -96,7 +123,7 @@ impl Admission {
             return Err(stream);
         };
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
-        permit.send(origin.stream(Substream::new(stream, Some(place)), true));
+        permit.send(origin.stream(Substream::new(stream, Held::Theirs(place)), true));
         Ok(())
     }
 
@@ -120,6 +147,12 @@ impl Admission {
 }
 
 impl Origin {
+    /// A stream that this node has opened.
+    pub(super) fn opened(&self, stream: Stream) -> DirectStream {
+        self.share.ours.fetch_add(1, Ordering::Relaxed);
+        self.stream(Substream::new(stream, Held::Ours(Arc::clone(&self.share))), false)
+    }
+
     pub(super) fn stream(&self, substream: Substream, inbound: bool) -> DirectStream {
         DirectStream {
             peer: self.peer,

@@ -89,6 +89,11 @@ impl Behaviour {
         }
     }
 
+    /// Whether streams with a peer are open, or wait to be.
+    pub(crate) fn is_in_use(&self, peer: &PeerId) -> bool {
+        self.waiting.contains_key(peer) || self.peers.get(peer).is_some_and(|peer| peer.share.is_in_use())
+    }
+
     fn wait_for_connection(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, reply: OpenReply) {
         self.waiting.retain(|_, opens| {
             opens.retain(|open| !open.reply.is_closed());

@@ -14,8 +14,8 @@ use libp2p::{Stream, StreamProtocol};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::DirectStream;
 use super::admission::{Admission, Origin};
-use super::{DirectStream, Substream};
 use crate::error::OpenError;
 
 /// Substreams that we negotiate at once on a connection; enough that a burst of requests goes out in one round trip.
@@ -145,7 +145,7 @@ impl ConnectionHandler for Handler {
                 info: reply,
             }) => {
                 self.opening = self.opening.saturating_sub(1);
-                let _gone = reply.send(Ok(self.origin.stream(Substream::new(stream, None), false)));
+                let _gone = reply.send(Ok(self.origin.opened(stream)));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info: reply, error }) => {
                 self.on_open_failed(reply, error);

@@ -10,3 +10,4 @@ mod gossip;
 mod harness;
 mod joining;
 mod relayed;
+mod trimming;
