@@ -11,6 +11,7 @@ use infernet_protocol::stream::frames::{BuyerFrame, WorkerFrame};
 use infernet_protocol::stream::session::{BuyerSession, ToBuyer, ToWorker, Violation, WorkerSession};
 use infernet_protocol::{NodeId, identity::KeyError};
 use infernet_swarm::{DirectStream, FrameError, StreamReader, StreamWriter};
+use tokio::time::Instant;
 
 /// Silence from a worker that counts as its loss: three beats, and a fifth of a second for the network between.
 pub(crate) const SILENCE: Duration = Duration::from_millis(BEAT_EVERY.0 as u64 * BEATS_MISSED as u64 + 200);
@@ -152,6 +153,7 @@ pub(crate) struct WorkerLine {
     reader: StreamReader,
     writer: StreamWriter,
     session: WorkerSession,
+    patience: Patience,
 }
 
 impl WorkerLine {
@@ -163,6 +165,7 @@ impl WorkerLine {
             reader,
             writer,
             session: WorkerSession::default(),
+            patience: Patience::new(Instant::now()),
         })
     }
 
@@ -200,11 +203,16 @@ impl WorkerLine {
             reader,
             writer,
             session,
+            patience,
             ..
         } = self;
+        let ends = patience.ends(writer.held(), writer.written(), Instant::now());
         let draining = async {
             writer.due().await;
-            unstalled(writer.flush()).await
+            match tokio::time::timeout_at(ends, writer.flush()).await {
+                Ok(flushed) => Ok(flushed?),
+                Err(_) => Err(LineError::Stalled),
+            }
         };
         tokio::select! {
             biased;
@@ -240,6 +248,28 @@ impl WorkerLine {
     }
 }
 
+/// With a peer that takes nothing: it ends [`STALLED`] after the last byte that was taken, however often a write is broken
+/// off for something else and begun anew.
+#[derive(Debug)]
+struct Patience {
+    written: u64,
+    since: Instant,
+}
+
+impl Patience {
+    fn new(now: Instant) -> Self {
+        Self { written: 0, since: now }
+    }
+
+    /// When it ends, with so many bytes taken so far and perhaps some that wait.
+    fn ends(&mut self, waits: bool, written: u64, now: Instant) -> Instant {
+        if !waits || written != self.written {
+            (self.written, self.since) = (written, now);
+        }
+        self.since + STALLED
+    }
+}
+
 /// Bytes that may wait to be written before the engine is made to wait: one Yamux window.
 const HELD_BYTES: usize = 256 * 1024;
 
@@ -250,4 +280,37 @@ pub(crate) enum Turn {
     Frame(ToWorker),
     /// What was due is written.
     Drained,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_is_given_up_and_one_that_reads_slowly_is_not() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut patience = Patience::new(start);
+        // Nothing waits: it begins when something does.
+        assert_eq!(
+            patience.ends(false, 0, start + second * 500),
+            start + second * 500 + STALLED
+        );
+        for beat in 500..600 {
+            let now = start + second * beat;
+            assert_eq!(
+                patience.ends(true, 0, now),
+                start + second * 500 + STALLED,
+                "a beat is no sign of a reader"
+            );
+        }
+        // A byte is.
+        assert_eq!(
+            patience.ends(true, 1, start + second * 601),
+            start + second * 601 + STALLED
+        );
+        assert_eq!(
+            patience.ends(true, 1, start + second * 640),
+            start + second * 601 + STALLED
+        );
+    }
 }

@@ -6,7 +6,7 @@
 //!
 //! A machine without I/O.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use libp2p::PeerId;
@@ -87,6 +87,8 @@ impl Offence {
 #[derive(Debug, Default)]
 pub(crate) struct Conduct {
     peers: HashMap<PeerId, Account>,
+    /// Who is kept out now, by when that ends: it is asked at each turn of the event loop.
+    out: BTreeSet<(Instant, PeerId)>,
 }
 
 #[derive(Debug)]
@@ -184,6 +186,7 @@ impl Conduct {
         };
         account.bans += 1;
         (account.until, account.out, account.paid_off) = (Some(now + length), true, now);
+        self.out.insert((now + length, peer));
         Some(length)
     }
 
@@ -206,16 +209,17 @@ impl Conduct {
 
     /// When the next ban ends.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        let out = self.peers.values().filter(|account| account.out);
-        out.filter_map(|account| account.until).min()
+        self.out.first().map(|(until, _)| *until)
     }
 
     /// A peer whose ban is over, if any; it is told once.
     pub(crate) fn over(&mut self, now: Instant) -> Option<PeerId> {
-        let over = |account: &Account| account.out && account.until.is_some_and(|until| until <= now);
-        let (peer, account) = self.peers.iter_mut().find(|(_, account)| over(account))?;
-        account.out = false;
-        Some(*peer)
+        self.out.first().filter(|(until, _)| *until <= now)?;
+        let (_, peer) = self.out.pop_first()?;
+        if let Some(account) = self.peers.get_mut(&peer) {
+            account.out = false;
+        }
+        Some(peer)
     }
 
     /// Peers of whom something is remembered.
@@ -225,7 +229,7 @@ impl Conduct {
 
     /// Peers that are kept out.
     pub(crate) fn banned(&self) -> usize {
-        self.peers.values().filter(|account| account.out).count()
+        self.out.len()
     }
 
     /// What is known of one peer; nothing is a good name.

@@ -22,7 +22,6 @@ use futures::StreamExt as _;
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
 use libp2p::request_response::OutboundRequestId;
-use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId, Swarm};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -48,6 +47,8 @@ use crate::stream::admission::Admission;
 use crate::trim::Keep;
 
 pub use setup::{new, peer_id};
+
+use twins::Twins;
 
 /// Time for connection tasks to end after the loop has.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -83,7 +84,7 @@ pub struct EventLoop {
     asks: HashMap<(Exchange, OutboundRequestId), AskReply>,
     dials: HashMap<PeerId, Vec<DialReply>>,
     /// Dials that tell whether another process has this node's key.
-    twins: HashMap<ConnectionId, oneshot::Sender<bool>>,
+    twins: Twins,
     blocked: VecDeque<PeerId>,
     keep: Keep,
     /// When connections are looked at next.
@@ -162,10 +163,11 @@ impl EventLoop {
     fn next_due(&self) -> Option<Instant> {
         [
             self.judgments.next_due(),
-            self.join.next_due(),
+            self.join.next_due().filter(|_| self.is_bound()),
             self.dht.next_due(),
             self.relays.next_due(),
             self.conduct.next_due(),
+            self.twins.next_due(),
             Some(self.trim_due),
             self.listeners.settled,
         ]
@@ -181,7 +183,11 @@ impl EventLoop {
         }
         self.end_bans(now);
         self.trim(now);
-        while let Some(opts) = self.join.dial(now) {
+        self.twins.tell(now);
+        // A connection is made from the port on which the node listens, which routers and peers make use of.
+        while self.is_bound()
+            && let Some(opts) = self.join.dial(now)
+        {
             let id = opts.connection_id();
             if let Err(error) = self.swarm.dial(opts) {
                 self.join.on_failed(id, &error, now);
@@ -193,6 +199,11 @@ impl EventLoop {
             self.listeners.settled = None;
             self.answer_listen_addrs();
         }
+    }
+
+    /// Whether all listeners have their addresses, or have failed.
+    fn is_bound(&self) -> bool {
+        self.listeners.unbound.is_empty()
     }
 
     fn on_bound(&mut self, id: ListenerId) {

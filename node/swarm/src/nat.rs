@@ -165,11 +165,12 @@ impl Nat {
             .filter(|seen| seen.ip == last.ip)
             .map(|seen| seen.port)
             .collect();
+        // A port that comes through unchanged is the same for all; who sees another saw a connection from another port.
+        let is_kept = |port: &u16| own.iter().filter_map(socket).any(|(_, _, own)| own == *port);
         let agree = |port: &u16| ports.iter().filter(|other| *other == port).count();
         match (ports.len(), ports.iter().map(agree).max()) {
             (0 | 1, _) | (_, None) => Mapping::Unknown,
-            (_, Some(1)) => Mapping::EndpointDependent,
-            // One connection may have had to take a port of its own.
+            (_, Some(1)) if !ports.iter().any(is_kept) => Mapping::EndpointDependent,
             _ => Mapping::EndpointIndependent,
         }
     }
@@ -242,6 +243,11 @@ mod tests {
         assert_eq!(mapping(&twice), Mapping::EndpointIndependent);
         let differ = [("198.51.100.1", "203.0.113.9", 1), ("198.51.100.2", "203.0.113.9", 2)];
         assert_eq!(mapping(&differ), Mapping::EndpointDependent);
+        let kept_once = [
+            ("198.51.100.1", "203.0.113.9", 1),
+            ("198.51.100.2", "203.0.113.9", 46337),
+        ];
+        assert_eq!(mapping(&kept_once), Mapping::EndpointIndependent);
         let same_peer = [("198.51.100.1", "203.0.113.9", 1), ("198.51.100.1", "203.0.113.9", 2)];
         assert_eq!(
             mapping(&same_peer),

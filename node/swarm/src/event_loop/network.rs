@@ -62,6 +62,7 @@ impl EventLoop {
             } => {
                 tracing::debug!(%send_back_addr, %error, "incoming connection failed");
                 self.on_incoming_failed(&error);
+                self.on_not_let_in(&error);
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 self.on_bound(listener_id);

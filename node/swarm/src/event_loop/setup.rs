@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::twins::Twins;
 use super::{EventLoop, Listeners};
 use crate::behaviour::Behaviour;
 use crate::conduct::Conduct;
@@ -99,7 +100,7 @@ pub fn new(config: Config) -> Result<(Handle, EventReceiver, EventLoop), Error> 
         dht: Dht::default(),
         asks: HashMap::new(),
         dials: HashMap::new(),
-        twins: HashMap::new(),
+        twins: Twins::default(),
         keep: config.limits.keep,
         trim_due: Instant::now(),
         served: HashMap::new(),

@@ -156,6 +156,7 @@ pub struct FrameWriter<W> {
     hurry: bool,
     /// Whether a flush was begun and not finished.
     unflushed: bool,
+    written: u64,
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
@@ -168,6 +169,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
             last_write: Instant::now(),
             hurry: false,
             unflushed: false,
+            written: 0,
         }
     }
 
@@ -229,6 +231,11 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         Ok(())
     }
 
+    /// Bytes that the connection has taken so far: while some wait and this stands still, the peer does not read.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Bytes that wait to be written.
     pub fn held_bytes(&self) -> usize {
         self.buffer.len()
@@ -269,6 +276,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
                 return Err(FrameError::Io(io::ErrorKind::WriteZero.into()));
             }
             self.buffer.advance(written);
+            self.written += written as u64;
         }
         if self.buffer.capacity() > KEEP_BUFFER {
             self.buffer = BytesMut::new();

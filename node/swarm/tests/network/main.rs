@@ -11,3 +11,4 @@ mod harness;
 mod joining;
 mod relayed;
 mod trimming;
+mod twins;
