@@ -27,9 +27,9 @@ const AT_ONCE: usize = 24;
 const USUAL: Duration = Duration::from_secs(180);
 /// How long the first round lasts: caches of a fixed size, allocators and threads come to rest.
 const WARM_UP: Duration = Duration::from_secs(60);
-const WARM_UP_LONG: Duration = Duration::from_secs(400);
-/// Between two that come: some hundred come in a second, and machine and test have time for other things.
-const COMES_EVERY: Duration = Duration::from_millis(10);
+const WARM_UP_LONG: Duration = Duration::from_secs(320);
+/// Between two that come: forty come in a second, and machine and test have time for other things.
+const COMES_EVERY: Duration = Duration::from_millis(25);
 /// A place that is asked for at a bad moment is asked for again after a minute.
 const PLACE_WITHIN: Duration = Duration::from_secs(300);
 /// What may be held more than after the first round, in percent.
@@ -38,8 +38,9 @@ const GROWTH: u64 = 10;
 /// The same peers come back, as many as this; in the long form each is new.
 const DIFFERENT: u32 = 512;
 
-/// One peer in so many takes a place on the relay: a relay gives one address sixty a minute, and all have the same here.
-const PLACES: u32 = 1024;
+/// One peer in so many takes a place on the relay: a relay gives one address sixty at once and then one a minute, and all
+/// have the same here.
+const PLACES: u32 = 2048;
 
 /// A peer's short life: it joins, listens for gossip, asks for ads, takes a place on the relay perhaps, and goes.
 async fn live(number: u32, different: u32, at: Multiaddr) {
