@@ -11,6 +11,9 @@ use infernet_swarm::{Closed, Handle, Multiaddr, PeerId};
 
 /// Longest list that is read.
 const LIST_BYTES: u64 = 1024 * 1024;
+/// Addresses to join by, and peers that are kept out, of one list: as many as the swarm holds.
+const JOINED: usize = 512;
+const BLOCKED: usize = 4096;
 /// Before the path of a list.
 const FILE: &str = "file:";
 
@@ -59,9 +62,14 @@ pub(crate) enum ListError {
         /// What it should be.
         what: &'static str,
     },
-    /// The node has stopped.
-    #[error(transparent)]
-    Closed(#[from] Closed),
+    /// It has more entries than are held.
+    #[error("`{path}` has more than {most} entries", path = path.display())]
+    Long {
+        /// Which.
+        path: PathBuf,
+        /// How many may be.
+        most: usize,
+    },
 }
 
 /// The lists of a node, and what they said last.
@@ -86,29 +94,34 @@ impl Lists {
         }
     }
 
-    /// Reads all of them and does what they say now. Where one cannot be taken nothing is changed.
-    pub(crate) async fn apply(&mut self, swarm: &Handle) -> Result<(), ListError> {
-        let mut addresses = Vec::new();
+    /// Reads all of them and does what they say now. One that cannot be taken changes nothing, and the others count.
+    pub(crate) async fn apply(&mut self, swarm: &Handle) -> Result<Vec<ListError>, Closed> {
+        let mut refused = Vec::new();
         for path in &self.join {
-            addresses.extend(read(path, "a multiaddr", |line| line.parse::<Multiaddr>().ok())?);
+            match read(path, "a multiaddr", JOINED, |line| line.parse::<Multiaddr>().ok()) {
+                Ok(addresses) => {
+                    tracing::info!(addresses = addresses.len(), list = %path.display(), "read where to join");
+                    swarm.join(addresses).await?;
+                }
+                Err(error) => refused.push(error),
+            }
         }
-        let kept_out: BTreeSet<PeerId> = match &self.blocked {
-            Some(path) => read(path, "a peer id or an npub", peer)?.into_iter().collect(),
-            None => BTreeSet::new(),
-        };
-        let (joins, out) = (addresses.len(), kept_out.len());
-        swarm.join(addresses).await?;
-        for peer in kept_out.difference(&self.kept_out) {
-            swarm.block(*peer).await?;
+        let Some(path) = &self.blocked else { return Ok(refused) };
+        match read(path, "a peer id or an npub", BLOCKED, peer) {
+            Ok(peers) => {
+                let kept_out: BTreeSet<PeerId> = peers.into_iter().collect();
+                for peer in kept_out.difference(&self.kept_out) {
+                    swarm.block(*peer).await?;
+                }
+                for peer in self.kept_out.difference(&kept_out) {
+                    swarm.unblock(*peer).await?;
+                }
+                tracing::info!(peers = kept_out.len(), list = %path.display(), "read who is kept out");
+                self.kept_out = kept_out;
+            }
+            Err(error) => refused.push(error),
         }
-        for peer in self.kept_out.difference(&kept_out) {
-            swarm.unblock(*peer).await?;
-        }
-        self.kept_out = kept_out;
-        if !self.join.is_empty() || self.blocked.is_some() {
-            tracing::info!(addresses = joins, kept_out = out, "lists read");
-        }
-        Ok(())
+        Ok(refused)
     }
 }
 
@@ -118,7 +131,12 @@ fn peer(line: &str) -> Option<PeerId> {
 }
 
 /// The entries of a list: one in a line, `#` begins a comment.
-fn read<T>(path: &Path, what: &'static str, entry: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, ListError> {
+fn read<T>(
+    path: &Path,
+    what: &'static str,
+    most: usize,
+    entry: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<T>, ListError> {
     let failed = |error| ListError::File {
         path: path.to_owned(),
         error,
@@ -136,12 +154,22 @@ fn read<T>(path: &Path, what: &'static str, entry: impl Fn(&str) -> Option<T>) -
             what,
         })
     });
-    entries.collect()
+    let entries: Vec<T> = entries.collect::<Result<_, _>>()?;
+    if entries.len() > most {
+        return Err(ListError::Long {
+            path: path.to_owned(),
+            most,
+        });
+    }
+    Ok(entries)
 }
 
 fn text_of(path: &Path) -> io::Result<String> {
     use std::io::Read as _;
     let file = std::fs::File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
     if file.metadata()?.len() > LIST_BYTES {
         return Err(io::Error::other(format!("it is longer than {LIST_BYTES} bytes")));
     }
@@ -174,17 +202,24 @@ mod tests {
         let path = folder.path().join("blocked");
         let node = NodeId::from_peer_id_bytes(&PEER.parse::<PeerId>().unwrap().to_bytes()).unwrap();
         std::fs::write(&path, format!("# liars\n\n{PEER} # since May\n{}\n", node.npub())).unwrap();
-        let peers = read(&path, "a peer", peer).unwrap();
+        let peers = read(&path, "a peer", 2, peer).unwrap();
         assert_eq!(peers, vec![PEER.parse::<PeerId>().unwrap(); 2]);
         std::fs::write(&path, format!("{PEER}\nnobody\n")).unwrap();
-        let error = read(&path, "a peer id", peer).unwrap_err().to_string();
+        let error = read(&path, "a peer id", 2, peer).unwrap_err().to_string();
         assert!(
             error.contains("line 2") && error.contains("nobody") && error.contains("blocked"),
             "{error}"
         );
+        let many = read(&path, "a word", 1, |word| Some(word.to_owned())).unwrap_err();
+        assert!(many.to_string().contains("more than 1"), "{many}");
         std::fs::write(&path, vec![b'#'; 2 << 20]).unwrap();
-        assert!(read(&path, "a peer", peer).unwrap_err().to_string().contains("longer"));
-        let missing = read(&folder.path().join("none"), "a peer", peer).unwrap_err();
+        assert!(
+            read(&path, "a peer", 2, peer)
+                .unwrap_err()
+                .to_string()
+                .contains("longer")
+        );
+        let missing = read(&folder.path().join("none"), "a peer", 2, peer).unwrap_err();
         assert!(missing.to_string().contains("leave the flag out"));
     }
 }

@@ -12,6 +12,7 @@ mod metrics;
 mod serve;
 mod status_page;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             "warn,libp2p_kad=error,infernet_bootstrap={level},infernet_swarm={level},infernet_study={level}"
         )))
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let mut out = std::io::stdout().lock();
     let done = match arguments.command {

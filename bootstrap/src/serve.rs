@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::arguments::Serve;
 use crate::home::Home;
-use crate::lists::{Join, ListError, Lists};
+use crate::lists::{Join, Lists};
 use crate::{metrics, status_page};
 
 /// Runs the node until it is told to stop.
@@ -38,7 +38,9 @@ pub(crate) async fn serve(arguments: Serve) -> Result<()> {
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
     tasks.spawn(event_loop.run(stop.clone()));
     let mut lists = Lists::new(&arguments.bootstrap, arguments.blocked.as_deref());
-    lists.apply(&swarm).await?;
+    if let Some(error) = lists.apply(&swarm).await?.into_iter().next() {
+        return Err(error.into());
+    }
     let mut told = Told::default();
     let (mut watch, network) = (Watch::of(observer), arguments.network.clone());
     let new_file = watch.new_file.clone();
@@ -68,10 +70,8 @@ pub(crate) async fn serve(arguments: Serve) -> Result<()> {
             () = &mut told_to_stop => break tracing::info!("stopping"),
             Some(()) = told_to_read.recv() => {
                 new_file.notify_one();
-                match lists.apply(&swarm).await {
-                    Ok(()) => {}
-                    Err(ListError::Closed(closed)) => return Err(closed.into()),
-                    Err(error) => tracing::warn!("{error}; what the lists said before still holds"),
+                for error in lists.apply(&swarm).await? {
+                    tracing::warn!("{error}; what it said before still holds");
                 }
             }
             Some(_) = tasks.join_next() => anyhow::bail!("a part of the node stopped; see above, and start it again"),

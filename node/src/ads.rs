@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use infernet_protocol::capability::{CapabilityAd, MODELS};
 use infernet_protocol::codec::{List, Text};
+use infernet_protocol::names::CLOCK_SKEW;
 use infernet_protocol::{ModelId, Verified};
 use infernet_swarm::PublishError;
 use tracing::{debug, info, warn};
@@ -16,6 +17,8 @@ use crate::clock;
 use crate::node::{AGENT, Node};
 use crate::store::Record;
 
+/// Milliseconds that a sequence may be ahead of the time (`specs/capability.md`).
+const AHEAD: u64 = CLOCK_SKEW.0 as u64;
 /// A node that nobody listens to yet tries again after this.
 const UNHEARD: Duration = Duration::from_millis(250);
 /// Engines are asked for their models this often.
@@ -79,7 +82,10 @@ fn sign(node: &Arc<Node>) -> Option<Verified<CapabilityAd>> {
 fn describe(node: &Arc<Node>, models: Vec<infernet_protocol::capability::ModelAd>) -> CapabilityAd {
     let issued_at = clock::wall();
     CapabilityAd {
-        sequence: issued_at.0.max(node.market.twin().highest() + 1),
+        // No further ahead than others accept, whatever another in this node's name has said.
+        sequence: issued_at
+            .0
+            .max((node.market.twin().highest() + 1).min(issued_at.0 + AHEAD)),
         issued_at,
         interval: node.market.ad_interval(),
         agent: Text::lossy(AGENT),

@@ -6,6 +6,7 @@ mod reaching;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use infernet_swarm::Situation;
@@ -105,6 +106,8 @@ pub struct Facts {
     pub situation: Situation,
     /// How many milliseconds this machine's clock is ahead of others, where enough of them are known.
     pub clock_ahead_ms: Option<i64>,
+    /// Lists to join by, and why each gave nothing, if it did.
+    pub lists: BTreeMap<String, Option<String>>,
     /// Where another process uses this node's key.
     pub twin: Option<Vec<String>>,
     /// Models that it sells; `None` where it sells nothing by choice.
@@ -116,7 +119,7 @@ pub struct Facts {
 /// All findings, in the order in which a person asks.
 #[must_use]
 pub fn findings(facts: &Facts) -> Vec<Finding> {
-    let mut findings = vec![reaching::network(&facts.situation)];
+    let mut findings = vec![reaching::network(&facts.situation, &facts.lists)];
     // Without anybody there nothing can be told of the way to others.
     if facts.situation.peers > 0 {
         findings.push(reaching::nat(&facts.situation));
@@ -124,7 +127,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
     }
     findings.extend(reaching::router(&facts.situation));
     findings.push(clock(facts.clock_ahead_ms));
-    findings.push(key(facts.twin.as_deref()));
+    findings.push(key(facts.twin.as_deref(), facts.situation.peers));
     findings.extend(facts.serves.as_deref().map(engine));
     findings.extend(facts.free.map(disk));
     findings
@@ -132,16 +135,21 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
 
 fn clock(ahead_ms: Option<i64>) -> Finding {
     let Some(ahead) = ahead_ms else {
-        return Finding::new("clock", State::Note, "too few others have said what time it is");
+        return Finding::new("clock", State::Note, "too few others have said what time it is to tell");
     };
     let off = Duration::from_millis(ahead.unsigned_abs());
     if off <= CLOCK_WORTH_A_WORD {
         return Finding::new("clock", State::Well, "it agrees with the network's");
     }
     let side = if ahead > 0 { "ahead of" } else { "behind" };
+    let state = if off > CLOCK_TOLERATED {
+        State::Wrong
+    } else {
+        State::Note
+    };
     let finding = Finding::new(
         "clock",
-        State::Wrong,
+        state,
         format!("it is {} s {side} those of most others", off.as_secs()),
     );
     let cause = match off > CLOCK_TOLERATED {
@@ -153,9 +161,16 @@ fn clock(ahead_ms: Option<i64>) -> Finding {
         .cure("set it from the network, as with `timedatectl set-ntp true`")
 }
 
-fn key(twin: Option<&[String]>) -> Finding {
+fn key(twin: Option<&[String]>, peers: usize) -> Finding {
     let Some(at) = twin else {
-        return Finding::new("key", State::Well, "no other node uses it");
+        return match peers {
+            0 => Finding::new(
+                "key",
+                State::Note,
+                "whether another node uses it cannot be told without peers",
+            ),
+            _ => Finding::new("key", State::Well, "no other node that sells was heard to use it"),
+        };
     };
     let place = match at {
         [] => "somewhere".to_owned(),
@@ -195,6 +210,7 @@ pub(crate) async fn facts(node: &Node, home: &Home) -> Result<Facts, infernet_sw
     Ok(Facts {
         situation: node.swarm.situation().await?,
         clock_ahead_ms: node.market.clock_ahead_ms(),
+        lists: node.lists(),
         twin: node.twin(),
         serves: node.sells().then(|| {
             let models = node.engines.entries();

@@ -1,6 +1,7 @@
 //! Where the network is joined: addresses that the user names, those that a file, a name in the DNS or a list on the web
 //! holds, and peers that were met before. Any one that answers is enough.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -107,6 +108,17 @@ impl FromStr for Source {
             (Some(Protocol::Dnsaddr(name)), None) => Ok(Self::Name(name.into_owned())),
             (Some(_), _) => Ok(Self::Address(address)),
             (None, _) => Err(SourceError::Unknown),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name) => write!(f, "/dnsaddr/{name}"),
+            Self::Web(url) => url.fmt(f),
+            Self::File(path) => write!(f, "file:{}", path.display()),
         }
     }
 }
@@ -246,6 +258,7 @@ pub(crate) async fn follow(node: Arc<Node>, source: Source) {
         let pause = match source.read().await {
             Ok(addresses) => {
                 debug!(?source, addresses = addresses.len(), "nodes to join through");
+                node.list_read(source.to_string(), None);
                 if node.swarm.join(addresses).await.is_err() {
                     return;
                 }
@@ -254,6 +267,7 @@ pub(crate) async fn follow(node: Arc<Node>, source: Source) {
             }
             Err(error) => {
                 warn!("{error}; trying again in {} s", wait.as_secs());
+                node.list_read(source.to_string(), Some(error.to_string()));
                 let pause = wait;
                 wait = (wait * 2).min(LONGEST_WAIT);
                 pause

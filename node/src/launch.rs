@@ -10,10 +10,11 @@ use infernet_swarm::Multiaddr;
 use serde_json::{Value, json};
 
 use crate::config::{self, Config, Role};
+use crate::control::Controlled;
 use crate::engines::Sources;
 use crate::gateway::{self, Gateway};
 use crate::home::LockedHome;
-use crate::node::{LeaseTerms, Node, Selling, Settings, StartError};
+use crate::node::{LeaseTerms, Node, Purpose, Selling, Settings, StartError};
 use crate::routing::{Outside, Router};
 use crate::runtime::Tasks;
 use crate::service::Service;
@@ -111,6 +112,16 @@ impl Launched {
 
 /// Launches a node under `tasks`; what it needs was locked before.
 pub async fn launch(home: &LockedHome, config: &Config, tasks: &Tasks) -> Result<Launched, LaunchError> {
+    launch_for(Purpose::Run, home, config, tasks).await
+}
+
+/// The same for a purpose of its own; for a look it answers no command.
+pub(crate) async fn launch_for(
+    purpose: Purpose,
+    home: &LockedHome,
+    config: &Config,
+    tasks: &Tasks,
+) -> Result<Launched, LaunchError> {
     let identity = identity::load_or_create(home)?;
     let (sold, own) = shared_out(config).await?;
     let selling = selling(config, sold)?;
@@ -129,21 +140,17 @@ pub async fn launch(home: &LockedHome, config: &Config, tasks: &Tasks) -> Result
         own,
         lease: LeaseTerms::default(),
         wallets: Vec::new(),
+        purpose,
     };
     let node = Node::start(settings, store, recovered, tasks.clone()).await?;
     let gateway = match config.gateway.listen {
         Some(address) => Some(serve(home, config, address, &node, tasks).await?),
         None => None,
     };
-    ipc::serve(
-        home,
-        Arc::new(crate::control::Controlled::new(
-            node.clone(),
-            gateway.clone(),
-            (**home).clone(),
-        )),
-        tasks,
-    )?;
+    if purpose == Purpose::Run {
+        let control = Controlled::new(node.clone(), gateway.clone(), (**home).clone());
+        ipc::serve(home, Arc::new(control), tasks)?;
+    }
     let metrics = match config.metrics {
         Some(address) => {
             let bound = metrics::serve(node.clone(), address, tasks).await;

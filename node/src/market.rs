@@ -67,8 +67,6 @@ struct State {
     breaker: Breaker,
     paces: Paces,
     skew: Skew,
-    /// Answers to questions for ads.
-    answers: usize,
 }
 
 /// The market as this node sees it.
@@ -103,14 +101,13 @@ impl Market {
             breaker: Breaker::default(),
             paces: Paces::default(),
             skew: Skew::default(),
-            answers: 0,
         };
         Self {
             identity,
             network,
             swarm,
             state: Mutex::new(state),
-            twin: Twin::new(0),
+            twin: Twin::new(0, clock::wall()),
             learned: Notify::new(),
             wallets: Vec::new(),
             began: Instant::now(),
@@ -126,7 +123,7 @@ impl Market {
     /// The highest sequence of an ad that this node signed in earlier lives.
     pub(crate) fn after(self, sequence: u64) -> Self {
         Self {
-            twin: Twin::new(sequence),
+            twin: Twin::new(sequence, clock::wall()),
             ..self
         }
     }
@@ -151,11 +148,20 @@ impl Market {
         };
         let judgement = match Gossip::from_bytes(topic, data, &self.network) {
             Ok(gossip) => {
-                let (now, state) = (clock::now(), &mut *self.state());
-                // Also what is too old or too new to count: then this clock may be the one that is wrong.
+                let now = clock::now();
+                // In this node's own name: it passes on, and is none of those to buy from.
                 if let Gossip::Ad(ad) = &gossip
-                    && ad.signer() != self.identity.node()
+                    && ad.signer() == self.identity.node()
                 {
+                    self.twin.hears(ad, now.wall);
+                    return match ad.is_fresh(now.wall) {
+                        true => Verdict::Accept,
+                        false => Verdict::Ignore,
+                    };
+                }
+                let state = &mut *self.state();
+                // Also what is too old or too new to count: then this clock may be the one that is wrong.
+                if let Gossip::Ad(ad) = &gossip {
                     state.skew.hears(ad.signer(), ad.issued_at, now);
                 }
                 state.admission.judge(gossip, &mut state.registry, now)
@@ -184,7 +190,6 @@ impl Market {
             }
             News::Bid(bid, _) => self.route(bid),
             News::Accept(accept, _) if accept.winner == self.identity.node() => node.provider.hold(&accept),
-            News::Ad(ad, _) if ad.signer() == self.identity.node() => self.twin.hears(&ad),
             News::Ad(..) => self.learned.notify_waiters(),
             News::Accept(..) | News::Settled(..) => {}
         }
@@ -241,15 +246,15 @@ impl Market {
     /// Answers a question for ads: our own first, then what we know.
     pub(crate) fn answer_ads(&self, data: &[u8]) -> Option<Vec<u8>> {
         let query: AdQuery = codec::from_slice(data).ok()?;
-        let state = &mut *self.state();
+        let state = self.state();
         let fits = |ad: &&Verified<CapabilityAd>| query.model.as_ref().is_none_or(|model| ad.model(model).is_some());
         let own = state.own.as_ref().filter(|ad| !ad.models.is_empty()).filter(fits);
         let known = match query.scope {
             AdScope::Own => None,
             AdScope::Known => Some(state.registry.iter(clock::wall())),
         };
-        let answer = AdList::of(own, known.into_iter().flatten().filter(fits), state.answers);
-        state.answers = state.answers.wrapping_add(1);
+        let chance = u64::from_be_bytes(clock::entropy());
+        let answer = AdList::of(own, known.into_iter().flatten().filter(fits), chance);
         Some(codec::to_vec(&answer))
     }
 
@@ -263,9 +268,9 @@ impl Market {
             .filter_map(|ad| Verified::from_bytes(&ad.0, &self.network).ok());
         let (own, verified): (Vec<_>, Vec<_>) =
             verified.partition(|ad: &Verified<CapabilityAd>| ad.signer() == self.identity.node());
-        own.iter().for_each(|ad| self.twin.hears(ad));
-        let mut state = self.state();
         let now = clock::wall();
+        own.iter().for_each(|ad| self.twin.hears(ad, now));
+        let mut state = self.state();
         let news = verified
             .into_iter()
             .filter(|ad| state.registry.observe(ad.clone(), now).is_news())

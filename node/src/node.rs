@@ -1,7 +1,8 @@
 //! A node: its parts, put together once, and the tasks that move them.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use infernet_inference::backend::Model;
@@ -26,7 +27,7 @@ use crate::joining::{self, Source};
 use crate::leases::Leases;
 use crate::market::Market;
 use crate::provider::Provider;
-use crate::runtime::Tasks;
+use crate::runtime::{Tasks, unpoisoned};
 use crate::spending::{CallerId, Limits};
 use crate::store::{Recovered, Store};
 use crate::{ads, network, recovery, twin};
@@ -86,6 +87,19 @@ pub struct Settings {
     pub lease: LeaseTerms,
     /// What its consumers pay from; without any they take only what is free.
     pub wallets: Vec<Payer>,
+    /// What it is started for.
+    pub purpose: Purpose,
+}
+
+/// What a node is started for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// To take part.
+    #[default]
+    Run,
+    /// For a look at how it stands, by `infernet doctor`: it takes places on relays as a seller would, sells nothing, and
+    /// stays where another process has its key.
+    Look,
 }
 
 /// What a lease is bought for.
@@ -136,6 +150,9 @@ pub struct Node {
     addresses: watch::Sender<List<Address, ADDRESSES>>,
     slots: Option<u16>,
     sells: bool,
+    purpose: Purpose,
+    /// Why lists to join by gave nothing the last time, by source.
+    lists: Mutex<BTreeMap<String, Option<String>>>,
     pub(crate) rails: Vec<Rail>,
     /// Requests of this node's own consumers that are under way.
     buying: Arc<AtomicUsize>,
@@ -207,6 +224,8 @@ impl Node {
             addresses: watch::Sender::new(texts(&addresses)),
             slots: selling.as_ref().and_then(|selling| selling.slots),
             sells: selling.is_some(),
+            purpose: settings.purpose,
+            lists: Mutex::default(),
             rails: selling
                 .iter()
                 .flat_map(|selling| selling.payees.iter().map(|payee| payee.rail.clone()))
@@ -406,6 +425,21 @@ impl Node {
         self.addresses.subscribe()
     }
 
+    /// Whether it was started for a look alone.
+    pub(crate) fn is_look(&self) -> bool {
+        self.purpose == Purpose::Look
+    }
+
+    /// A list to join by was read, or why not.
+    pub(crate) fn list_read(&self, source: String, why: Option<String>) {
+        unpoisoned(&self.lists).insert(source, why);
+    }
+
+    /// Lists to join by that were tried, and why each gave nothing, if it did.
+    pub(crate) fn lists(&self) -> BTreeMap<String, Option<String>> {
+        unpoisoned(&self.lists).clone()
+    }
+
     /// Whether it is a provider, with or without an engine at the moment.
     pub(crate) fn sells(&self) -> bool {
         self.sells
@@ -497,7 +531,8 @@ fn swarm_config(settings: &Settings, remembered: &[String]) -> infernet_swarm::C
         config.listen.clear();
     }
     // Nobody calls who only buys.
-    config.relays = if settings.selling.is_some() { RELAYS } else { 0 };
+    let is_called = settings.selling.is_some() || settings.purpose == Purpose::Look;
+    config.relays = if is_called { RELAYS } else { 0 };
     config.mdns = settings.mdns;
     config.upnp = settings.upnp;
     let full = crate::worker::fail(FailCode::Busy, "too many streams are open here");

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use infernet_protocol::Verified;
 use infernet_protocol::capability::CapabilityAd;
+use infernet_protocol::{UnixMillis, Verified};
 use infernet_swarm::Multiaddr;
 use tokio::sync::watch;
 use tracing::{debug, warn};
@@ -24,6 +24,8 @@ const SETTLING: Duration = Duration::from_secs(60);
 const SIGNED: usize = 64;
 /// It is told again after this, as long as it is true.
 const TOLD_EVERY: Duration = Duration::from_secs(600);
+/// This node's ad is published again at another's no sooner than this after the last time.
+const SAID_AGAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// What is known of ads with this node's name.
 #[derive(Debug)]
@@ -40,24 +42,34 @@ struct Known {
     signed: VecDeque<u64>,
     /// The highest that it has heard and not signed.
     foreign: u64,
-    /// Where another process is, and when that was found.
-    found: Option<(Vec<String>, Instant)>,
+    /// When this process began: what was signed before may be a last word.
+    began: UnixMillis,
+    /// Where another process is, until when that holds, and when it was told last.
+    found: Option<Found>,
+}
+
+#[derive(Debug)]
+struct Found {
+    at: Vec<String>,
+    until: Instant,
+    told: Instant,
 }
 
 /// An ad that this node did not sign.
 #[derive(Clone, Debug)]
 struct Sign {
     ad: Arc<Verified<CapabilityAd>>,
-    /// It is not the first: whoever signs them is at work now. The first may be a last word from before this node's journal
-    /// was lost, or its key was carried over from elsewhere.
+    /// It is not the first, and was signed since this process began: whoever signs them is at work now. The first may be a
+    /// last word from before this node's journal was lost, or its key was carried over from elsewhere.
     goes_on: bool,
 }
 
 impl Twin {
-    /// Of a node that has signed ads up to this one in earlier lives.
-    pub(crate) fn new(earlier: u64) -> Self {
+    /// Of a node that begins now, and has signed ads up to this one in earlier lives.
+    pub(crate) fn new(earlier: u64, began: UnixMillis) -> Self {
         let known = Known {
             earlier,
+            began,
             ..Known::default()
         };
         Self {
@@ -83,13 +95,17 @@ impl Twin {
     }
 
     /// An ad with this node's name was heard.
-    pub(crate) fn hears(&self, ad: &Verified<CapabilityAd>) {
+    pub(crate) fn hears(&self, ad: &Verified<CapabilityAd>, now: UnixMillis) {
+        // Anybody may hand over what was said long ago.
+        if !ad.is_fresh(now) {
+            return;
+        }
         let goes_on = {
             let mut known = unpoisoned(&self.known);
             if ad.sequence <= known.earlier.max(known.foreign) || known.signed.contains(&ad.sequence) {
                 return;
             }
-            std::mem::replace(&mut known.foreign, ad.sequence) > 0
+            std::mem::replace(&mut known.foreign, ad.sequence) > 0 && ad.issued_at >= known.began
         };
         // Who withdraws is leaving.
         if !ad.models.is_empty() {
@@ -101,16 +117,20 @@ impl Twin {
     /// Where another process with this node's key was found lately.
     pub(crate) fn found(&self) -> Option<Vec<String>> {
         let known = unpoisoned(&self.known);
-        let (at, when) = known.found.as_ref()?;
-        (when.elapsed() < TOLD_EVERY).then(|| at.clone())
+        let found = known.found.as_ref().filter(|found| Instant::now() < found.until)?;
+        Some(found.at.clone())
     }
 
-    /// Notes where it is; whether that is to be told now.
-    fn note(&self, at: Vec<String>) -> bool {
-        let is_news = self.found().is_none();
-        if is_news {
-            unpoisoned(&self.known).found = Some((at, Instant::now()));
-        }
+    /// Notes where it is, which holds for so long; whether that is to be told now.
+    fn note(&self, at: Vec<String>, holds: Duration) -> bool {
+        let (now, mut known) = (Instant::now(), unpoisoned(&self.known));
+        let told = known.found.as_ref().map(|found| found.told);
+        let is_news = told.is_none_or(|told| now.duration_since(told) >= TOLD_EVERY);
+        known.found = Some(Found {
+            at,
+            until: now + holds,
+            told: told.filter(|_| !is_news).unwrap_or(now),
+        });
         is_news
     }
 }
@@ -118,6 +138,7 @@ impl Twin {
 /// Follows such signs: gives way, or says so.
 pub(crate) async fn watch(node: Arc<Node>) {
     let began = Instant::now();
+    let mut said_again: Option<Instant> = None;
     let mut signs = node.market.twin().signs.subscribe();
     while signs.changed().await.is_ok() {
         let Some(Sign { ad, goes_on }) = signs.borrow_and_update().clone() else {
@@ -130,11 +151,16 @@ pub(crate) async fn watch(node: Arc<Node>) {
         }
         let interval = Duration::from_millis(node.market.ad_interval().0.into());
         let is_newcomer = began.elapsed() < 2 * interval + SETTLING;
-        let is_news = node.market.twin().note(at.clone());
+        // Its ads come at its own interval; the second that is missing says that it has gone.
+        let holds = 2 * Duration::from_millis(ad.interval.0.into());
+        let is_news = node.market.twin().note(at.clone(), holds);
         let place = match at.is_empty() {
             true => "it names no address".to_owned(),
             false => format!("at {}", at.join(", ")),
         };
+        if node.is_look() {
+            continue;
+        }
         if is_newcomer {
             node.tasks.fail(format!(
                 "another node runs with this node's key ({place}): stop it first, or give this one a key of its own \
@@ -148,7 +174,10 @@ pub(crate) async fn watch(node: Arc<Node>) {
             );
         }
         // Others take its word for this node's until they hear this one again.
-        node.say_again();
+        if said_again.is_none_or(|at| at.elapsed() >= SAID_AGAIN_EVERY) {
+            said_again = Some(Instant::now());
+            node.say_again();
+        }
     }
 }
 
@@ -164,7 +193,7 @@ async fn answers(node: &Node, at: &[String]) -> bool {
 mod tests {
     use infernet_protocol::capability::{Features, ModelAd};
     use infernet_protocol::codec::{List, Text};
-    use infernet_protocol::{Identity, Millis, ModelId, Network, Price, UnixMillis};
+    use infernet_protocol::{Identity, Millis, ModelId, Network, Price};
 
     use super::*;
 
@@ -199,13 +228,13 @@ mod tests {
 
     fn sign_after(twin: &Twin, heard: &Verified<CapabilityAd>) -> Option<bool> {
         twin.signs.send_replace(None);
-        twin.hears(heard);
+        twin.hears(heard, UnixMillis(heard.issued_at.0 + 5));
         twin.signs.borrow().as_ref().map(|sign| sign.goes_on)
     }
 
     #[test]
     fn its_own_words_are_no_sign_and_those_of_an_earlier_life_neither() {
-        let twin = Twin::new(100);
+        let twin = Twin::new(100, UnixMillis(0));
         for sequence in [1, 99, 100] {
             assert_eq!(sign_after(&twin, &ad(sequence, true)), None);
         }
@@ -216,7 +245,7 @@ mod tests {
 
     #[test]
     fn one_that_goes_on_is_told_from_a_last_word() {
-        let twin = Twin::new(0);
+        let twin = Twin::new(0, UnixMillis(0));
         assert_eq!(sign_after(&twin, &ad(50, true)), Some(false), "it may be over");
         assert_eq!(sign_after(&twin, &ad(50, true)), None, "heard twice is not said twice");
         assert_eq!(twin.highest(), 50, "what this node says next must count");
@@ -233,10 +262,24 @@ mod tests {
 
     #[test]
     fn it_is_told_once_in_a_while() {
-        let twin = Twin::new(0);
+        let twin = Twin::new(0, UnixMillis(0));
         assert_eq!(twin.found(), None);
-        assert!(twin.note(vec!["/ip4/192.0.2.1/tcp/1".to_owned()]));
-        assert!(!twin.note(Vec::new()));
-        assert_eq!(twin.found().unwrap().len(), 1);
+        let minute = Duration::from_secs(60);
+        assert!(twin.note(vec!["/ip4/192.0.2.1/tcp/1".to_owned()], minute));
+        assert!(!twin.note(vec!["/ip4/192.0.2.2/tcp/1".to_owned()], minute));
+        assert_eq!(twin.found().unwrap(), ["/ip4/192.0.2.2/tcp/1"], "where it was last");
+        assert!(!twin.note(Vec::new(), Duration::ZERO));
+        assert_eq!(twin.found(), None, "it has said nothing for long");
+    }
+
+    #[test]
+    fn what_was_said_before_this_process_began_is_no_sign_of_life() {
+        let twin = Twin::new(0, UnixMillis(60_000));
+        assert_eq!(sign_after(&twin, &ad(50_000, true)), Some(false));
+        assert_eq!(sign_after(&twin, &ad(55_000, true)), Some(false), "its last two words");
+        assert_eq!(sign_after(&twin, &ad(61_000, true)), Some(true));
+        twin.signs.send_replace(None);
+        twin.hears(&ad(62_000, true), UnixMillis(10_000_000));
+        assert!(twin.signs.borrow().is_none(), "a recording");
     }
 }

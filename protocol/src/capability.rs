@@ -296,17 +296,17 @@ wire_struct! {
 
 impl AdList {
     /// An answer: one ad first, where there is one, and of all others that fit the question as many as there is room for.
-    /// Where there are more it begins at another place in each turn, so that whoever asks often, or many, learns of all.
-    /// What would make it longer than [`ANSWER_BYTES`] is left out.
+    /// Where there are more it begins at `chance`, a random number, so that whoever asks often, or many, learns of all. What
+    /// would make it longer than [`ANSWER_BYTES`] is left out.
     pub fn of<'a>(
         first: Option<&'a Verified<CapabilityAd>>,
         fitting: impl IntoIterator<Item = &'a Verified<CapabilityAd>>,
-        turn: usize,
+        chance: u64,
     ) -> Self {
         let all: Vec<_> = fitting.into_iter().collect();
         let room = ADS_PER_ANSWER - usize::from(first.is_some());
         let start = match all.len() > room {
-            true => turn.wrapping_mul(room) % all.len(),
+            true => usize::try_from(chance % all.len() as u64).unwrap_or_default(),
             false => 0,
         };
         let others = all.iter().copied().cycle().skip(start).take(all.len().min(room));

@@ -11,7 +11,7 @@ use infernet_node::Sources;
 use infernet_node::buyer::consumer::{Answer, Said, Summary};
 use infernet_node::buyer::{BuyError, Purchase};
 use infernet_node::joining::Source;
-use infernet_node::node::{LeaseTerms, Node, Selling, Settings};
+use infernet_node::node::{LeaseTerms, Node, Purpose, Selling, Settings};
 use infernet_node::runtime::Tasks;
 use infernet_node::spending::Limits;
 use infernet_node::store::{Recovered, Store};
@@ -49,6 +49,7 @@ pub fn settings(number: u8, bootstrap: &[Multiaddr]) -> Settings {
         own: Sources::default(),
         lease: LeaseTerms::default(),
         wallets: Vec::new(),
+        purpose: Purpose::Run,
     }
 }
 

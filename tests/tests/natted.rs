@@ -412,8 +412,18 @@ async fn the_doctor_tells_what_kind_of_router_a_node_is_behind() {
     let join = [one.address(), other.address()];
     let cases = [
         (&open, "none", "address-dependent", "directly"),
-        (&kept, "endpoint-independent", "address-and-port-dependent", "not"),
-        (&random, "endpoint-dependent", "address-and-port-dependent", "not"),
+        (
+            &kept,
+            "endpoint-independent",
+            "address-and-port-dependent",
+            "through relays",
+        ),
+        (
+            &random,
+            "endpoint-dependent",
+            "address-and-port-dependent",
+            "through relays",
+        ),
     ];
     for ((host, mapping, filtering, reached), home) in cases.into_iter().zip(&homes[2..]) {
         let told = diagnosed(host, home, &join).await;

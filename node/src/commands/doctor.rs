@@ -11,7 +11,8 @@ use crate::cli::NodeArgs;
 use crate::config::Role;
 use crate::doctor;
 use crate::ipc::{self, CallError};
-use crate::launch::{LaunchError, launch};
+use crate::launch::{LaunchError, launch_for};
+use crate::node::Purpose;
 use crate::out::{Exit, Failure, Out, Style};
 use crate::runtime::{self, Tasks};
 
@@ -27,7 +28,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) fn run(args: &NodeArgs, context: &Context) -> Result {
     let diagnosis = match ipc::call(&context.home, "doctor", Value::Null) {
-        Ok(diagnosis) => diagnosis,
+        Ok(diagnosis) => {
+            if !args.is_empty() {
+                context
+                    .out
+                    .note("a node runs here: this is about it, and the flags are not used");
+            }
+            diagnosis
+        }
         Err(CallError::NotRunning(_)) => match look(args, context)? {
             Some(diagnosis) => diagnosis,
             None => return Ok(Exit::Interrupted),
@@ -59,7 +67,7 @@ fn look(args: &NodeArgs, context: &Context) -> Result<Option<Value>> {
         let tasks = Tasks::new();
         bar.set_message("starting a node for a look");
         let looked = async {
-            let launched = launch(&home, &config, &tasks).await?;
+            let launched = launch_for(Purpose::Look, &home, &config, &tasks).await?;
             bar.set_message("asking others how they see this node");
             settle(&launched.node).await?;
             let facts = doctor::facts(&launched.node, &home).await?;
@@ -90,8 +98,12 @@ async fn settle(node: &crate::node::Node) -> std::result::Result<(), infernet_sw
             && (situation.tcp != Mapping::Unknown || situation.quic != Mapping::Unknown);
         let has_ended = match situation.peers {
             0 => began.elapsed() > ALONE,
-            _ if is_told || situation.outbound_only => since.elapsed() > LOOK_EVERY * 4,
-            _ => situation.seen_at.is_empty() && since.elapsed() > SETTLED,
+            _ if situation.outbound_only => situation.relays > 0 || since.elapsed() > SETTLED,
+            // A place on a relay is looked for once it is clear that it is needed.
+            _ if is_told && (situation.directly || situation.relays > 0) => since.elapsed() > LOOK_EVERY * 4,
+            _ => {
+                (situation.seen_at.is_empty() || situation.filtering != Filtering::Unknown) && since.elapsed() > SETTLED
+            }
         };
         if has_ended {
             break;

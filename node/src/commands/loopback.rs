@@ -11,7 +11,7 @@ use crate::engines::Sources;
 use crate::home::Home;
 use crate::identity;
 use crate::joining::Source;
-use crate::node::{LeaseTerms, Node, Selling, Settings};
+use crate::node::{LeaseTerms, Node, Purpose, Selling, Settings};
 use crate::out::{Exit, Failure};
 use crate::runtime::Tasks;
 use crate::spending::Limits;
@@ -71,6 +71,7 @@ impl<'a> Loopback<'a> {
             own: Sources::default(),
             lease: LeaseTerms::default(),
             wallets: Vec::new(),
+            purpose: Purpose::Run,
         };
         Node::start(settings, store, recovered, self.tasks.clone())
             .await

@@ -1,5 +1,7 @@
 //! Findings about the way to the others, and theirs to this node.
 
+use std::collections::BTreeMap;
+
 use infernet_swarm::multiaddr::Protocol;
 use infernet_swarm::{Filtering, Gateway, Mapping, Multiaddr, Situation};
 
@@ -8,43 +10,67 @@ use super::{Finding, State};
 /// Addresses that are named before the rest is counted.
 const NAMED: usize = 3;
 
-/// Whether it has joined.
-pub(super) fn network(situation: &Situation) -> Finding {
-    let failed: Vec<_> = situation.joins.iter().filter(|join| !join.connected).collect();
-    let why = |limit: usize| {
-        let told = failed.iter().take(limit).map(|join| {
-            let why = join.why.as_deref().unwrap_or("it has not answered yet");
-            // What was dialled stands in the reason already, mostly.
-            match why.contains(&join.address.to_string()) {
-                true => why.to_owned(),
-                false => format!("`{}` {why}", join.address),
-            }
-        });
-        told.collect::<Vec<_>>().join("; ")
+/// So many of something.
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("one {what}"),
+        count => format!("{count} {what}s"),
+    }
+}
+
+/// What a system says, without its number.
+fn without_number(why: &str) -> String {
+    match why.split_once(" (os error ") {
+        Some((before, after)) => format!("{before}{}", after.split_once(')').map_or("", |(_, rest)| rest)),
+        None => why.to_owned(),
+    }
+}
+
+/// Why each of some addresses or lists led nowhere, in a sentence.
+fn reasons(failed: &[(String, String)], limit: usize) -> String {
+    let told = failed.iter().take(limit).map(|(what, why)| {
+        // What was dialled stands at the beginning of the reason already, mostly; a system's number says nothing to people.
+        let why = why.strip_prefix(&format!("`{what}` ")).unwrap_or(why);
+        format!("`{what}`: {}", without_number(why))
+    });
+    let rest = match failed.len().saturating_sub(limit) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
     };
-    match (situation.peers, situation.joins.len()) {
-        (0, 0) => Finding::new("network", State::Wrong, "it is connected to nobody")
+    told.collect::<Vec<_>>().join("; ") + &rest
+}
+
+/// Whether it has joined.
+pub(super) fn network(situation: &Situation, lists: &BTreeMap<String, Option<String>>) -> Finding {
+    let of_lists = lists
+        .iter()
+        .filter_map(|(list, why)| Some((list.clone(), why.clone()?)));
+    let addresses = situation.joins.iter().filter(|join| !join.connected).map(|join| {
+        let why = join.why.as_deref().unwrap_or("it has not answered yet");
+        (join.address.to_string(), why.to_owned())
+    });
+    let failed: Vec<(String, String)> = of_lists.chain(addresses).collect();
+    match situation.peers {
+        0 if failed.is_empty() => Finding::new("network", State::Wrong, "it is connected to nobody")
             .because("no address to join by is known")
             .cure("name one: `--bootstrap ADDRESS`, or `p2p.bootstrap` in `config.toml`"),
-        (0, _) => {
-            let finding = Finding::new("network", State::Wrong, "it is connected to nobody").because(why(NAMED));
-            finding.cure(cure_of_failures(&why(usize::MAX)))
-        }
-        (peers, _) => {
+        0 => Finding::new("network", State::Wrong, "it is connected to nobody")
+            .because(reasons(&failed, NAMED))
+            .cure(cure_of_failures(&reasons(&failed, usize::MAX))),
+        peers => {
             let through = match situation.relayed {
                 0 => String::new(),
                 relayed => format!(", {relayed} of them through relays"),
             };
-            let peers = if peers == 1 {
-                "one peer".to_owned()
-            } else {
-                format!("{peers} peers")
-            };
-            let found = format!("it is connected to {peers}{through}");
-            match failed.len() {
-                0 => Finding::new("network", State::Well, found),
-                _ => Finding::new("network", State::Note, found)
-                    .because(format!("not every address to join by answers: {}", why(NAMED))),
+            let found = format!("it is connected to {}{through}", counted(peers, "peer"));
+            match failed.is_empty() {
+                true => Finding::new("network", State::Well, found),
+                false => Finding::new("network", State::Note, found)
+                    .because(format!(
+                        "not all that it was told to join by answers: {}",
+                        reasons(&failed, NAMED)
+                    ))
+                    .cure("one that answers is enough; leave the others out, or check them"),
             }
         }
     }
@@ -53,11 +79,13 @@ pub(super) fn network(situation: &Situation) -> Finding {
 fn cure_of_failures(why: &str) -> &'static str {
     let why = why.to_lowercase();
     let is = |word: &str| why.contains(word);
-    if is("refused") {
+    if is("cannot read") || is("holds no") {
+        "repair the list, or name another with `--bootstrap`"
+    } else if is("refused") {
         "nobody listens there: check the address, or name another with `--bootstrap`"
     } else if is("unreachable") {
         "this machine has no way there: check its own connection to the Internet"
-    } else if is("resolve") || is("lookup") || is("dns") {
+    } else if is("resolve") || is("lookup") || is("look up") || is("dns") {
         "the name is not known: check it, and whether this machine can look up names at all"
     } else if is("answered there") {
         "another node has moved there: get the address anew from whoever runs it"
@@ -148,9 +176,8 @@ pub(super) fn nat(situation: &Situation) -> Finding {
 /// How others reach it, in a word.
 pub(super) fn reached(situation: &Situation) -> &'static str {
     match situation {
-        _ if !situation.external.is_empty() && !situation.outbound_only => "directly",
+        Situation { directly: true, .. } => "directly",
         Situation { relays: 1.., .. } => "through relays",
-        _ if situation.filtering == Filtering::EndpointIndependent => "directly",
         _ => "not",
     }
 }
@@ -179,6 +206,9 @@ fn port(situation: &Situation) -> String {
 pub(super) fn reachable(situation: &Situation, sells: bool) -> Finding {
     if situation.outbound_only {
         return match situation.relays {
+            0 if !situation.wants_relays => {
+                Finding::new("reached", State::Well, "by nobody, which who only buys need not be")
+            }
             0 => Finding::new(
                 "reached",
                 State::Wrong,
@@ -189,7 +219,7 @@ pub(super) fn reachable(situation: &Situation, sells: bool) -> Finding {
             relays => Finding::new(
                 "reached",
                 State::Well,
-                format!("through {relays} relays, as it is meant to be"),
+                format!("through {}, as it is meant to be", counted(relays, "relay")),
             ),
         };
     }
@@ -236,7 +266,11 @@ pub(super) fn reachable(situation: &Situation, sells: bool) -> Finding {
                 false => Finding::new("reached", State::Note, format!("{found}; who only buys needs neither")),
             }
         }
-        relays => Finding::new("reached", State::Note, format!("through {relays} relays{punched}")),
+        relays => Finding::new(
+            "reached",
+            State::Note,
+            format!("through {}{punched}", counted(relays, "relay")),
+        ),
     };
     finding.because(cause).cure(cure)
 }

@@ -222,6 +222,11 @@ impl Conduct {
         Some(peer)
     }
 
+    /// Whether a peer is kept out now.
+    pub(crate) fn is_out(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(|account| account.out)
+    }
+
     /// Peers of whom something is remembered.
     pub(crate) fn len(&self) -> usize {
         self.peers.len()

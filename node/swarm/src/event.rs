@@ -237,8 +237,12 @@ pub struct Situation {
     pub filtering: Filtering,
     /// What the router says.
     pub gateway: Gateway,
+    /// Whether somebody is known to have reached it from outside.
+    pub directly: bool,
     /// Relays on which it holds a place.
     pub relays: usize,
+    /// Whether it wants any; who only buys does not.
+    pub wants_relays: bool,
     /// Whether it dials its relays alone.
     pub outbound_only: bool,
     /// Addresses that it was told to join by.

@@ -90,7 +90,7 @@ pub struct EventLoop {
     /// When connections are looked at next.
     trim_due: Instant,
     /// Peers that this node relays for.
-    served: HashMap<PeerId, usize>,
+    served: HashMap<PeerId, trim::Served>,
     listeners: Listeners,
     relays: Relays,
     nat: Nat,

@@ -17,6 +17,8 @@ use crate::peers::{Reach, reach};
 const OBSERVERS: usize = 16;
 /// Addresses of which it is remembered whether they were reached.
 const PROBES: usize = 16;
+/// A stranger who came in says for so long that strangers do.
+const STRANGER_COUNTS: Duration = Duration::from_secs(3600);
 /// Whoever is asked to call back and gets no answer at all says nothing either. With somebody there who can be asked, and
 /// nobody through after this long, nobody gets in: a call back is given up after ten seconds.
 const NOBODY_AFTER: Duration = Duration::from_secs(15);
@@ -76,10 +78,12 @@ pub(crate) struct Nat {
     seen: BTreeMap<Transport, Vec<Seen>>,
     /// Whether this address was reached when somebody was asked to call it.
     probed: Vec<(Multiaddr, bool)>,
+    /// Where this node was seen last.
+    last_ip: Option<IpAddr>,
     /// Since when somebody outside is there who calls back when asked.
     asked_since: Option<Instant>,
-    /// Somebody came in whom this node had not called.
-    strangers: u64,
+    /// When somebody last came in whom this node had not called.
+    stranger: Option<Instant>,
     pub(crate) gateway: Gateway,
 }
 
@@ -119,6 +123,12 @@ impl Nat {
         if !ip.is_ipv4() {
             return;
         }
+        // Elsewhere now: what was found out before is of another router.
+        if self.seen_at().first().is_some_and(|known| *known != ip) && self.last_ip != Some(ip) {
+            (self.stranger, self.asked_since) = (None, None);
+            self.probed.clear();
+        }
+        self.last_ip = Some(ip);
         let known = self.seen.entry(transport).or_default();
         known.retain(|seen| seen.by != by);
         if known.len() >= OBSERVERS {
@@ -143,10 +153,13 @@ impl Nat {
         }
     }
 
-    /// Somebody came in directly from this address, to whom this node is not connected otherwise.
-    pub(crate) fn on_called(&mut self, from: &Multiaddr) {
-        if reach(from) == Reach::Public {
-            self.strangers = self.strangers.saturating_add(1);
+    /// Somebody came in directly from this address, who is not connected otherwise. Whom this node has called is let in by
+    /// any router.
+    pub(crate) fn on_called(&mut self, from: &Multiaddr, now: Instant) {
+        let Some((_, ip, _)) = socket(from) else { return };
+        let has_called = self.seen.values().flatten().any(|seen| seen.by == ip);
+        if reach(from) == Reach::Public && ip.is_ipv4() && !has_called {
+            self.stranger = Some(now);
         }
     }
 
@@ -176,7 +189,7 @@ impl Nat {
     }
 
     pub(crate) fn filtering(&self, now: Instant) -> Filtering {
-        if self.strangers > 0 {
+        if self.stranger.is_some_and(|at| now.duration_since(at) < STRANGER_COUNTS) {
             return Filtering::EndpointIndependent;
         }
         let public = self
@@ -308,10 +321,19 @@ mod tests {
         assert_eq!(nat.filtering(now), Filtering::AddressAndPortDependent);
         nat.on_probed(&tcp("203.0.113.9", 46337), true);
         assert_eq!(nat.filtering(now), Filtering::AddressDependent);
-        nat.on_called(&tcp("192.168.1.3", 5));
+        nat.on_called(&tcp("192.168.1.3", 5), now);
         assert_eq!(nat.filtering(now), Filtering::AddressDependent);
-        nat.on_called(&tcp("198.51.100.77", 5));
+        nat.on_seen(&tcp("198.51.100.1", 1), &tcp("203.0.113.9", 46337));
+        nat.on_called(&tcp("198.51.100.1", 5), now);
+        assert_eq!(
+            nat.filtering(now),
+            Filtering::AddressDependent,
+            "this node has called it"
+        );
+        nat.on_called(&tcp("198.51.100.77", 5), now);
         assert_eq!(nat.filtering(now), Filtering::EndpointIndependent);
+        nat.on_seen(&tcp("198.51.100.1", 1), &tcp("192.0.2.9", 46337));
+        assert_eq!(nat.filtering(now), Filtering::Unknown, "it is elsewhere now");
     }
 
     #[test]

@@ -122,6 +122,12 @@ impl Peers {
         })
     }
 
+    /// Where connections lead.
+    pub(crate) fn addresses_in_use(&self) -> impl Iterator<Item = &Multiaddr> {
+        let connections = self.connected.values().flat_map(|known| &known.connections);
+        connections.map(|connection| &connection.address)
+    }
+
     /// Peers that are connected through relays alone.
     pub(crate) fn relayed(&self) -> usize {
         self.connected.keys().filter(|peer| self.is_relayed(peer)).count()

@@ -69,6 +69,11 @@ impl Relays {
         }
     }
 
+    /// Whether a place is wanted at all.
+    pub(crate) fn are_wanted(&self) -> bool {
+        self.wanted > 0
+    }
+
     /// A connected peer, dialled at `address`, relays.
     pub(crate) fn on_relay(&mut self, peer: PeerId, address: &Multiaddr, now: Instant) {
         if self.wanted == 0 || self.known.contains_key(&peer) || self.known.len() >= KNOWN {

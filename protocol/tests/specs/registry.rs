@@ -129,8 +129,8 @@ fn an_answer_begins_with_the_own_ad_and_then_anywhere_and_is_bounded() {
     };
     let own = ad_of(200, |_| ());
     let mut heard = BTreeSet::new();
-    for turn in 0..4 {
-        let told = signers(&AdList::of(Some(&own), &all, turn));
+    for chance in [0, 31, 62 + 100, 93 + 1000] {
+        let told = signers(&AdList::of(Some(&own), &all, chance));
         assert_eq!((told.len(), told[0]), (ADS_PER_ANSWER, own.signer()));
         assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), told.len(), "none twice");
         heard.extend(told);
@@ -139,7 +139,7 @@ fn an_answer_begins_with_the_own_ad_and_then_anywhere_and_is_bounded() {
     assert_eq!(
         signers(&AdList::of(None, &all[..5], 77)).len(),
         5,
-        "few are all told, whatever the turn"
+        "few are all told, wherever it begins"
     );
 
     let long = |n| {

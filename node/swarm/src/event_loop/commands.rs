@@ -231,7 +231,10 @@ impl EventLoop {
         let list = &mut self.swarm.behaviour_mut().blocked;
         self.blocked.retain(|known| *known != peer);
         if !blocked {
-            list.unblock_peer(peer);
+            // Its conduct may be a reason of its own.
+            if !self.conduct.is_out(&peer) {
+                list.unblock_peer(peer);
+            }
             return;
         }
         list.block_peer(peer);

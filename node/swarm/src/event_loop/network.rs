@@ -179,7 +179,7 @@ impl EventLoop {
         }
         if first {
             if endpoint.is_listener() && !endpoint.is_relayed() {
-                self.nat.on_called(endpoint.get_remote_address());
+                self.nat.on_called(endpoint.get_remote_address(), Instant::now());
             }
             self.tell(Event::Connected { peer });
             // How far the network extends may have changed, and with it what it means to be reached.

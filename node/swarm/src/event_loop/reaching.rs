@@ -59,7 +59,9 @@ impl EventLoop {
             quic: self.nat.mapping(Transport::Quic, &listen),
             filtering: self.nat.filtering(Instant::now()),
             gateway: self.nat.gateway.clone(),
+            directly: self.relays.is_reachable(),
             relays: self.relays.reserved(),
+            wants_relays: self.relays.are_wanted(),
             outbound_only: self.outbound_only,
             joins: self.join.told(),
             peers: self.peers.count(),
@@ -174,7 +176,7 @@ impl EventLoop {
 }
 
 /// The relay of a circuit.
-fn relay_of(address: &Multiaddr) -> Option<PeerId> {
+pub(super) fn relay_of(address: &Multiaddr) -> Option<PeerId> {
     let relay = address.iter().take_while(|part| *part != Protocol::P2pCircuit);
     let relay = relay.filter_map(|part| match part {
         Protocol::P2p(peer) => Some(peer),

@@ -7,8 +7,16 @@ use libp2p::{PeerId, relay};
 use tokio::time::Instant;
 
 use super::EventLoop;
+use super::reaching::relay_of;
 use crate::limits::Bound;
 use crate::trim::{Candidate, let_go};
+
+/// What a peer has of this node as a relay.
+#[derive(Debug, Default)]
+pub(super) struct Served {
+    place: bool,
+    circuits: usize,
+}
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -24,10 +32,12 @@ impl EventLoop {
             return;
         }
         let mesh: HashSet<&PeerId> = self.swarm.behaviour().gossip.all_mesh_peers().collect();
+        // The relays of this node's own circuits.
+        let relays: HashSet<PeerId> = self.peers.addresses_in_use().filter_map(relay_of).collect();
         let candidates = self.peers.used().map(|(peer, used)| Candidate {
             peer,
             used,
-            is_needed: mesh.contains(&peer) || self.is_needed(&peer),
+            is_needed: mesh.contains(&peer) || relays.contains(&peer) || self.is_needed(&peer),
         });
         let gone = let_go(self.keep, candidates.collect(), now);
         tracing::debug!(
@@ -52,43 +62,39 @@ impl EventLoop {
             || self.served.contains_key(peer)
     }
 
-    /// Whom this node relays for, and how many ways: a place, and each circuit.
+    /// Whom this node relays for: a place on it, and circuits. A place is told to have closed with each connection of its
+    /// peer, whichever it was made on; so it counts until it is over in time, or its peer has gone.
     pub(super) fn on_relaying(&mut self, event: &relay::Event) {
         match event {
-            relay::Event::ReservationReqAccepted {
-                src_peer_id,
-                renewed: false,
-            } => self.serve(*src_peer_id),
-            relay::Event::ReservationClosed { src_peer_id } | relay::Event::ReservationTimedOut { src_peer_id } => {
-                self.serve_no_more(src_peer_id);
+            relay::Event::ReservationReqAccepted { src_peer_id, .. } => {
+                self.served.entry(*src_peer_id).or_default().place = true;
             }
+            relay::Event::ReservationTimedOut { src_peer_id } => self.serve(src_peer_id, |served| served.place = false),
             relay::Event::CircuitReqAccepted {
                 src_peer_id,
                 dst_peer_id,
             } => {
-                self.serve(*src_peer_id);
-                self.serve(*dst_peer_id);
+                for peer in [src_peer_id, dst_peer_id] {
+                    self.served.entry(*peer).or_default().circuits += 1;
+                }
             }
             relay::Event::CircuitClosed {
                 src_peer_id,
                 dst_peer_id,
                 ..
             } => {
-                self.serve_no_more(src_peer_id);
-                self.serve_no_more(dst_peer_id);
+                for peer in [src_peer_id, dst_peer_id] {
+                    self.serve(peer, |served| served.circuits = served.circuits.saturating_sub(1));
+                }
             }
             _ => {}
         }
     }
 
-    fn serve(&mut self, peer: PeerId) {
-        *self.served.entry(peer).or_default() += 1;
-    }
-
-    fn serve_no_more(&mut self, peer: &PeerId) {
-        if let Some(ways) = self.served.get_mut(peer) {
-            *ways -= 1;
-            if *ways == 0 {
+    fn serve(&mut self, peer: &PeerId, less: impl FnOnce(&mut Served)) {
+        if let Some(served) = self.served.get_mut(peer) {
+            less(served);
+            if !served.place && served.circuits == 0 {
                 self.served.remove(peer);
             }
         }
