@@ -249,6 +249,25 @@ fn refusal(bytes: &[u8]) -> ReadError {
 }
 
 #[test]
+fn a_file_of_another_kind_is_no_recording_that_was_cut_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notes.txt");
+    for (bytes, is_foreign) in [
+        (&b"hello"[..], true),
+        (b"\x1f\x8b", false),
+        (b"\x1f", false),
+        (b"", false),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let mut reader = Reader::open(&[&path]).unwrap();
+        let read: Vec<_> = reader.by_ref().collect();
+        let refused = matches!(read.as_slice(), [Err(ReadError::Foreign { .. })]);
+        assert_eq!(refused, is_foreign, "{bytes:?}: {read:?}");
+        assert_eq!(reader.warnings().len(), usize::from(!is_foreign), "{bytes:?}");
+    }
+}
+
+#[test]
 fn hostile_files_are_errors() {
     let header_bytes = bytes_of(Body::Header(header()));
     let after = |bytes: &[u8]| refusal(&[&header_bytes, bytes].concat());

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read as _};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
@@ -223,17 +223,31 @@ struct Open {
     records: u64,
 }
 
+/// The first bytes of a gzip file (RFC 1952, 2.3.1), and what is said of one that has others.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const NO_GZIP: &str = "it is not compressed with gzip";
+
 impl Open {
     fn new(path: PathBuf) -> Result<Self, ReadError> {
-        match File::open(&path) {
-            Ok(file) => Ok(Self {
+        let opened = File::open(&path).and_then(|file| {
+            let mut file = BufReader::new(file);
+            // A file that was cut off before it had two bytes is a recording all the same.
+            let is_gzip = match file.fill_buf()? {
+                [one, other, ..] => [*one, *other] == GZIP,
+                _ => true,
+            };
+            Ok((file, is_gzip))
+        });
+        match opened {
+            Ok((file, true)) => Ok(Self {
                 path,
-                source: MultiGzDecoder::new(BufReader::new(file)),
+                source: MultiGzDecoder::new(file),
                 buffer: Vec::new(),
                 start: 0,
                 end: None,
                 records: 0,
             }),
+            Ok((_, false)) => Err(ReadError::Foreign { path, why: NO_GZIP }),
             Err(error) => Err(ReadError::File { path, error }),
         }
     }
@@ -264,7 +278,7 @@ impl Open {
         let rest = &rest[..rest.len().min(RECORD_BYTES)];
         if rest.is_empty() {
             if self.records == 0 && self.end == Some(End::Damaged) {
-                return Err(self.foreign("it is not compressed with gzip"));
+                return Err(self.foreign(NO_GZIP));
             }
             return Ok(None);
         }
