@@ -10,13 +10,10 @@ use libp2p::identity::Keypair;
 use libp2p::request_response::ProtocolSupport;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{
-    autonat, connection_limits, dcutr, identify, kad, mdns, memory_connection_limits, ping, relay, request_response,
-    upnp,
-};
+use libp2p::{autonat, dcutr, identify, kad, mdns, memory_connection_limits, ping, relay, request_response, upnp};
 use rand::rngs::StdRng;
 
-use crate::config::{Config, Limits, Role};
+use crate::config::{Config, Role};
 use crate::dht::Records;
 use crate::direct_only::DirectOnly;
 use crate::error::Error;
@@ -75,7 +72,6 @@ const RESERVATIONS: usize = 1024;
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     pub(crate) gate: Gate,
-    pub(crate) limits: connection_limits::Behaviour,
     pub(crate) memory: memory_connection_limits::Behaviour,
     pub(crate) blocked: allow_block_list::Behaviour<BlockedPeers>,
     pub(crate) identify: identify::Behaviour,
@@ -112,8 +108,7 @@ impl Behaviour {
             false => None,
         };
         Ok(Self {
-            gate: Gate::default(),
-            limits: limits(&config.limits),
+            gate: Gate::new(&config.limits, id),
             memory: memory_connection_limits::Behaviour::with_max_bytes(MEMORY),
             blocked: allow_block_list::Behaviour::default(),
             identify: identify::Behaviour::new(
@@ -162,17 +157,6 @@ impl Behaviour {
             Exchange::Offer => &mut self.offer,
         }
     }
-}
-
-fn limits(limits: &Limits) -> connection_limits::Behaviour {
-    connection_limits::Behaviour::new(
-        connection_limits::ConnectionLimits::default()
-            .with_max_pending_incoming(Some(limits.pending))
-            .with_max_pending_outgoing(Some(limits.pending))
-            .with_max_established_incoming(Some(limits.incoming))
-            .with_max_established_outgoing(Some(limits.outgoing))
-            .with_max_established_per_peer(Some(limits.per_peer)),
-    )
 }
 
 fn dht(config: &Config, names: &Names, keypair: &Keypair) -> kad::Behaviour<Records> {

@@ -1,13 +1,16 @@
-//! The door: how many connections one subnet may have, and how fast they may come. It is asked before a connection is
-//! encrypted, when nothing but the address is known.
+//! The door: how many connections there may be, of one peer and of one subnet, and how fast they may come. Before a
+//! connection is encrypted nothing but its address is known; after that its peer is.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
+use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
     dummy,
@@ -15,6 +18,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
+use crate::config::Limits;
 use crate::limits::{Bound, CONNECTIONS_FROM_SUBNET, CONNECTIONS_PER_SUBNET, Hits, Pace, Subnet};
 
 /// Subnets that are counted at once; those of which nothing is open are forgotten first.
@@ -28,6 +32,8 @@ const SUBNET_OUT: Duration = Duration::from_secs(300);
 /// Why a connection is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum Denied {
+    #[error("too many connections of this peer")]
+    Peer,
     #[error("too many connections of this network")]
     Many,
     #[error("connections of this network come too fast")]
@@ -37,8 +43,14 @@ enum Denied {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
 pub(crate) struct Gate {
+    /// How many there may be in all. The library counts by peer besides, and keeps an entry of each that ever came
+    /// (libp2p-connection-limits 0.7.0); so it is told that all of them are one.
+    totals: connection_limits::Behaviour,
+    one: PeerId,
+    /// Connections of each connected peer.
+    peers: HashMap<PeerId, u32>,
+    per_peer: u32,
     subnets: HashMap<Subnet, Known>,
     open: HashMap<ConnectionId, Subnet>,
     pub(crate) hits: Hits,
@@ -58,7 +70,51 @@ impl Known {
     }
 }
 
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate")
+            .field("peers", &self.peers.len())
+            .field("subnets", &self.subnets.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Gate {
+    /// Of this node.
+    pub(crate) fn new(limits: &Limits, me: PeerId) -> Self {
+        let totals = ConnectionLimits::default()
+            .with_max_pending_incoming(Some(limits.pending))
+            .with_max_pending_outgoing(Some(limits.pending))
+            .with_max_established_incoming(Some(limits.incoming))
+            .with_max_established_outgoing(Some(limits.outgoing));
+        Self {
+            totals: connection_limits::Behaviour::new(totals),
+            one: me,
+            peers: HashMap::new(),
+            per_peer: limits.per_peer,
+            subnets: HashMap::new(),
+            open: HashMap::new(),
+            hits: Hits::default(),
+        }
+    }
+
+    /// Whether a peer may have another connection.
+    fn has_room(&self, peer: &PeerId) -> Result<(), ConnectionDenied> {
+        match self.peers.get(peer).is_some_and(|open| *open >= self.per_peer) {
+            true => Err(ConnectionDenied::new(Denied::Peer)),
+            false => Ok(()),
+        }
+    }
+
+    fn peer_closed(&mut self, peer: PeerId) {
+        if let Entry::Occupied(mut open) = self.peers.entry(peer) {
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
+            }
+        }
+    }
+
     /// A peer of this subnet was banned.
     pub(crate) fn on_ban(&mut self, subnet: Subnet, now: Instant) {
         let Some(known) = self.known(subnet, now) else { return };
@@ -122,47 +178,75 @@ impl NetworkBehaviour for Gate {
 
     fn handle_pending_inbound_connection(
         &mut self,
-        _: ConnectionId,
-        _: &Multiaddr,
+        id: ConnectionId,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        match Subnet::public(remote) {
-            Some(subnet) => self.admit(subnet, Instant::now()).map_err(ConnectionDenied::new),
-            None => Ok(()),
+        if let Some(subnet) = Subnet::public(remote) {
+            self.admit(subnet, Instant::now()).map_err(ConnectionDenied::new)?;
         }
+        self.totals.handle_pending_inbound_connection(id, local, remote)
     }
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
-        _: PeerId,
-        _: &Multiaddr,
-        _: &Multiaddr,
+        id: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(dummy::ConnectionHandler)
+        // The totals first, in any case: a connection is no longer pending then.
+        let handler = self
+            .totals
+            .handle_established_inbound_connection(id, self.one, local, remote)?;
+        self.has_room(&peer).map(|()| handler)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        _: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.totals
+            .handle_pending_outbound_connection(id, None, addresses, role)
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
-        _: PeerId,
-        _: &Multiaddr,
-        _: Endpoint,
-        _: PortUse,
+        id: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(dummy::ConnectionHandler)
+        let handler = self
+            .totals
+            .handle_established_outbound_connection(id, self.one, address, role, port)?;
+        self.has_room(&peer).map(|()| handler)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        match event {
-            FromSwarm::ConnectionEstablished(it) if it.endpoint.is_listener() => {
-                if let Some(subnet) = Subnet::public(it.endpoint.get_remote_address()) {
+        let peer_id = self.one;
+        let told = match event {
+            FromSwarm::ConnectionEstablished(it) => {
+                *self.peers.entry(it.peer_id).or_default() += 1;
+                if it.endpoint.is_listener()
+                    && let Some(subnet) = Subnet::public(it.endpoint.get_remote_address())
+                {
                     self.opened(it.connection_id, subnet, Instant::now());
                 }
+                FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, ..it })
             }
-            FromSwarm::ConnectionClosed(it) => self.closed(it.connection_id),
-            _ => {}
-        }
+            FromSwarm::ConnectionClosed(it) => {
+                self.peer_closed(it.peer_id);
+                self.closed(it.connection_id);
+                FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, ..it })
+            }
+            other => other,
+        };
+        self.totals.on_swarm_event(told);
     }
 
     fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, never: THandlerOutEvent<Self>) {
@@ -176,11 +260,58 @@ impl NetworkBehaviour for Gate {
 
 #[cfg(test)]
 mod tests {
+    use libp2p::core::ConnectedPoint;
+
     use super::*;
+    use crate::config::Role;
+
+    fn gate() -> Gate {
+        Gate::new(&Limits::of(Role::Node), PeerId::random())
+    }
+
+    #[tokio::test]
+    async fn a_peer_has_so_many_connections_and_leaves_nothing_behind() {
+        let mut gate = gate();
+        let at: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+        let endpoint = ConnectedPoint::Listener {
+            local_addr: at.clone(),
+            send_back_addr: at.clone(),
+        };
+        for peer in (0..50).map(|_| PeerId::random()) {
+            let ids: Vec<_> = (0..=gate.per_peer as usize).map(ConnectionId::new_unchecked).collect();
+            let (extra, ids) = ids.split_last().unwrap();
+            for (other_established, id) in ids.iter().enumerate() {
+                gate.handle_established_inbound_connection(*id, peer, &at, &at).unwrap();
+                gate.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                    peer_id: peer,
+                    connection_id: *id,
+                    endpoint: &endpoint,
+                    failed_addresses: &[],
+                    other_established,
+                }));
+            }
+            assert!(
+                gate.handle_established_inbound_connection(*extra, peer, &at, &at)
+                    .is_err()
+            );
+            let other = gate.handle_established_inbound_connection(*extra, PeerId::random(), &at, &at);
+            assert!(other.is_ok(), "others come in");
+            for (remaining_established, id) in ids.iter().enumerate().rev() {
+                gate.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+                    peer_id: peer,
+                    connection_id: *id,
+                    endpoint: &endpoint,
+                    cause: None,
+                    remaining_established,
+                }));
+            }
+            assert!(gate.peers.is_empty());
+        }
+    }
 
     #[tokio::test]
     async fn a_subnet_has_so_many_connections_and_no_more_in_time() {
-        let (mut gate, mut now) = (Gate::default(), Instant::now());
+        let (mut gate, mut now) = (gate(), Instant::now());
         let subnet = Subnet::V4([203, 0, 114]);
         let ids: Vec<_> = (0..CONNECTIONS_PER_SUBNET).map(ConnectionId::new_unchecked).collect();
         for id in &ids {
@@ -205,7 +336,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_subnet_of_banned_peers_is_kept_out_for_a_while() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
+        let (mut gate, now) = (gate(), Instant::now());
         let subnet = Subnet::V6([1; 6]);
         for _ in 1..BANS_PER_SUBNET {
             gate.on_ban(subnet, now);
@@ -221,7 +352,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_idle_is_forgotten() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
+        let (mut gate, now) = (gate(), Instant::now());
         for n in 0..SUBNETS {
             let [.., a, b, c] = n.to_be_bytes();
             gate.admit(Subnet::V4([a, b, c]), now).unwrap();
