@@ -52,18 +52,13 @@ async fn answered(host: &Host, gateway: &Process, model: &str) -> String {
     .await
 }
 
-/// What a node says of its connection with a peer, once it satisfies `holds`.
-async fn peer(home: &NodeHome, id: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+/// What a node answers to a question, once something is found in it.
+async fn told<T>(home: &NodeHome, method: &'static str, what: &str, found: impl Fn(&Value) -> Option<T>) -> T {
     soon(what, async {
         loop {
-            let peers = home.ask("peers", Value::Null).await.unwrap_or_default();
-            let found = peers
-                .as_array()
-                .into_iter()
-                .flatten()
-                .find(|peer| peer["peer_id"] == id);
-            if let Some(found) = found.filter(|peer| holds(peer)) {
-                return found.clone();
+            let said = home.ask(method, Value::Null).await.unwrap_or_default();
+            if let Some(found) = found(&said) {
+                return found;
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -71,23 +66,25 @@ async fn peer(home: &NodeHome, id: &str, what: &str, holds: impl Fn(&Value) -> b
     .await
 }
 
+/// What a list says of a peer.
+fn entry<'a>(list: &'a Value, id: &str) -> Option<&'a Value> {
+    list.as_array()?.iter().find(|entry| entry["peer_id"] == id)
+}
+
+/// What a node says of its connection with a peer, once it satisfies `holds`.
+async fn peer(home: &NodeHome, id: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    told(home, "peers", what, |peers| {
+        entry(peers, id).filter(|peer| holds(peer)).cloned()
+    })
+    .await
+}
+
 /// Ads that a node knows, with the addresses in them.
 async fn advertised(home: &NodeHome, id: &str, what: &str, holds: impl Fn(&[String]) -> bool) -> Vec<String> {
-    soon(what, async {
-        loop {
-            let ads = home.ask("ads", Value::Null).await.unwrap_or_default();
-            let ad = ads.as_array().into_iter().flatten().find(|ad| ad["peer_id"] == id);
-            let addresses = ad.map(|ad| {
-                let texts = ad["addresses"].as_array().into_iter().flatten();
-                texts
-                    .filter_map(|text| text.as_str().map(str::to_owned))
-                    .collect::<Vec<_>>()
-            });
-            if let Some(addresses) = addresses.filter(|addresses| holds(addresses)) {
-                return addresses;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+    told(home, "ads", what, |ads| {
+        let texts = entry(ads, id)?["addresses"].as_array().into_iter().flatten();
+        let addresses: Vec<String> = texts.filter_map(|text| text.as_str().map(str::to_owned)).collect();
+        holds(&addresses).then_some(addresses)
     })
     .await
 }
@@ -333,19 +330,9 @@ async fn a_network_that_was_parted_is_whole_again_within_half_a_minute() {
     internet.part(&[&hosts[1], &hosts[3]], true);
     let (status, body) = chat(&hosts[3], &far, DEMO, 16).await;
     assert_eq!(status, 200, "who is on the same side is served all the same: {body}");
-    soon("the sides lose each other", async {
-        loop {
-            let peers = homes[2].ask("peers", Value::Null).await.unwrap();
-            if peers
-                .as_array()
-                .unwrap()
-                .iter()
-                .all(|peer| peer["peer_id"] != sells.peer_id())
-            {
-                return;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+    told(&homes[2], "peers", "the sides lose each other", |peers| {
+        peers.as_array()?;
+        entry(peers, sells.peer_id()).is_none().then_some(())
     })
     .await;
     internet.part(&[&hosts[1], &hosts[3]], false);
@@ -436,10 +423,8 @@ async fn the_doctor_tells_what_kind_of_router_a_node_is_behind() {
     }
     // A node that runs says it of itself, and who sells takes places on relays.
     let _sells = Process::node_on(&kept, &homes[3], &join, &provider(), &[]).await;
-    soon("it is reached", async {
-        while homes[3].ask("doctor", Value::Null).await.unwrap()["reached"] != "through relays" {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+    told(&homes[3], "doctor", "it is reached", |told| {
+        (told["reached"] == "through relays").then_some(())
     })
     .await;
     // Somebody who names a node that is not there is told so.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use infernet_swarm::{Filtering, Mapping, Situation};
+use infernet_swarm::{Filtering, Mapping, Reached, Situation};
 use serde_json::Value;
 
 use super::{Context, Result};
@@ -98,9 +98,11 @@ async fn settle(node: &crate::node::Node) -> std::result::Result<(), infernet_sw
             && (situation.tcp != Mapping::Unknown || situation.quic != Mapping::Unknown);
         let has_ended = match situation.peers {
             0 => began.elapsed() > ALONE,
-            _ if situation.outbound_only => situation.relays > 0 || since.elapsed() > SETTLED,
+            _ if situation.outbound_only => situation.reached.relays > 0 || since.elapsed() > SETTLED,
             // A place on a relay is looked for once it is clear that it is needed.
-            _ if is_told && (situation.directly || situation.relays > 0) => since.elapsed() > LOOK_EVERY * 4,
+            _ if is_told && (situation.reached.directly || situation.reached.relays > 0) => {
+                since.elapsed() > LOOK_EVERY * 4
+            }
             _ => {
                 (situation.seen_at.is_empty() || situation.filtering != Filtering::Unknown) && since.elapsed() > SETTLED
             }
@@ -114,17 +116,17 @@ async fn settle(node: &crate::node::Node) -> std::result::Result<(), infernet_sw
 }
 
 /// What may still change.
-fn summary(situation: &Situation) -> (usize, usize, Mapping, Mapping, Filtering, usize) {
+fn summary(situation: &Situation) -> (usize, Reached, Mapping, Mapping, Filtering, usize) {
     let Situation {
         peers,
-        relays,
+        reached,
         tcp,
         quic,
         filtering,
         external,
         ..
     } = situation;
-    (*peers, *relays, *tcp, *quic, *filtering, external.len())
+    (*peers, *reached, *tcp, *quic, *filtering, external.len())
 }
 
 fn show(diagnosis: &Value, out: &Out) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use infernet_swarm::multiaddr::Protocol;
-use infernet_swarm::{Filtering, Gateway, Mapping, Multiaddr, Situation};
+use infernet_swarm::{Filtering, Gateway, Mapping, Multiaddr, Reached, Situation};
 
 use super::{Finding, State};
 
@@ -175,10 +175,10 @@ pub(super) fn nat(situation: &Situation) -> Finding {
 
 /// How others reach it, in a word.
 pub(super) fn reached(situation: &Situation) -> &'static str {
-    match situation {
-        Situation { directly: true, .. } => "directly",
-        Situation { relays: 1.., .. } => "through relays",
-        _ => "not",
+    match situation.reached {
+        Reached { directly: true, .. } => "directly",
+        Reached { relays: 1.., .. } => "through relays",
+        Reached { .. } => "not",
     }
 }
 
@@ -205,7 +205,7 @@ fn port(situation: &Situation) -> String {
 /// How others reach it, and what would be better.
 pub(super) fn reachable(situation: &Situation, sells: bool) -> Finding {
     if situation.outbound_only {
-        return match situation.relays {
+        return match situation.reached.relays {
             0 if !situation.wants_relays => {
                 Finding::new("reached", State::Well, "by nobody, which who only buys need not be")
             }
@@ -258,7 +258,7 @@ pub(super) fn reachable(situation: &Situation, sells: bool) -> Finding {
         (0, 0) => String::new(),
         (punched, failed) => format!("; a direct way was found {punched} times, and {failed} times not"),
     };
-    let finding = match situation.relays {
+    let finding = match situation.reached.relays {
         0 => {
             let found = "others cannot begin a connection with it, directly or through a relay";
             match sells {

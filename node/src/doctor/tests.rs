@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use infernet_swarm::{Filtering, Gateway, Joined, Mapping, Multiaddr, Situation};
+use infernet_swarm::{Filtering, Gateway, Joined, Mapping, Multiaddr, Reached, Situation};
 
 use super::*;
 
@@ -25,8 +25,10 @@ fn at_home() -> Situation {
         quic: Mapping::EndpointIndependent,
         filtering: Filtering::AddressAndPortDependent,
         gateway: Gateway::NotFound,
-        directly: false,
-        relays: 2,
+        reached: Reached {
+            directly: false,
+            relays: 2,
+        },
         wants_relays: true,
         outbound_only: false,
         joins: vec![joined(None)],
@@ -120,35 +122,35 @@ fn each_kind_of_way_has_its_cause_and_cure() {
         ),
         (
             "firewall",
-            |s| (s.tcp, s.quic, s.relays) = (Mapping::None, Mapping::None, 0),
+            |s| (s.tcp, s.quic, s.reached.relays) = (Mapping::None, Mapping::None, 0),
             State::Wrong,
             "firewall",
             "open port 46337",
         ),
         (
             "nobody has tried",
-            |s| (s.tcp, s.quic, s.relays, s.probed) = (Mapping::Unknown, Mapping::Unknown, 0, Vec::new()),
+            |s| (s.tcp, s.quic, s.reached.relays, s.probed) = (Mapping::Unknown, Mapping::Unknown, 0, Vec::new()),
             State::Wrong,
             "nobody has tried",
             "wait",
         ),
         (
             "open",
-            |s| (s.directly, s.external) = (true, vec![at("/ip4/203.0.113.9/tcp/46337")]),
+            |s| (s.reached.directly, s.external) = (true, vec![at("/ip4/203.0.113.9/tcp/46337")]),
             State::Well,
             "directly, at /ip4/203.0.113.9/tcp/46337",
             "",
         ),
         (
             "outbound only, and it only buys",
-            |s| (s.outbound_only, s.relays, s.wants_relays) = (true, 0, false),
+            |s| (s.outbound_only, s.reached.relays, s.wants_relays) = (true, 0, false),
             State::Well,
             "which who only buys need not be",
             "",
         ),
         (
             "outbound only, and no relay has room",
-            |s| (s.outbound_only, s.relays) = (true, 0),
+            |s| (s.outbound_only, s.reached.relays) = (true, 0),
             State::Wrong,
             "do not relay",
             "--bootstrap",

@@ -237,11 +237,9 @@ pub struct Situation {
     pub filtering: Filtering,
     /// What the router says.
     pub gateway: Gateway,
-    /// Whether somebody is known to have reached it from outside.
-    pub directly: bool,
-    /// Relays on which it holds a place.
-    pub relays: usize,
-    /// Whether it wants any; who only buys does not.
+    /// How others reach it.
+    pub reached: Reached,
+    /// Whether it wants a place on relays; who only buys does not.
     pub wants_relays: bool,
     /// Whether it dials its relays alone.
     pub outbound_only: bool,
@@ -325,8 +323,6 @@ pub struct Counters {
     pub punched: u64,
     /// Those that could not be.
     pub not_punched: u64,
-    /// Peers that were let go of since nothing used their connections.
-    pub let_go: u64,
     /// Gossip messages that arrived.
     pub gossip_received: u64,
     /// Judged good and forwarded.

@@ -124,7 +124,7 @@ impl Nat {
             return;
         }
         // Elsewhere now: what was found out before is of another router.
-        if self.seen_at().first().is_some_and(|known| *known != ip) && self.last_ip != Some(ip) {
+        if self.last_ip.is_some_and(|last| last != ip) {
             (self.stranger, self.asked_since) = (None, None);
             self.probed.clear();
         }

@@ -82,8 +82,7 @@ impl<B> Paced<B> {
     fn has_said(&mut self, peer: PeerId, now: Instant) {
         let Some(tap) = &self.tap else { return };
         let marks = tap.take();
-        // A peer that is gone by now is forgotten.
-        let Some(heard) = self.peers.get_mut(&peer) else { return };
+        let heard = self.peers.entry(peer).or_default();
         for mark in marks {
             if heard.recent.has_again(mark)
                 && !heard.repeats.takes(1, GOSSIP_REPEATS, now)

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{AskReply, DialReply, EventLoop, READY_WAITERS};
 use crate::conduct::Offence;
 use crate::error::{AskError, DhtError, DialError, OpenError, PublishError, describe_dial};
-use crate::event::{Reached, Verdict};
+use crate::event::Verdict;
 use crate::exchange::Exchange;
 use crate::gossip::MAX_GOSSIP;
 use crate::handle::Command;
@@ -93,10 +93,7 @@ impl EventLoop {
             Command::Held { reply } => drop(reply.send(self.held())),
             Command::Hits { reply } => drop(reply.send(self.hits())),
             Command::ListenAddrs { reply } => self.listen_addrs(reply),
-            Command::Reached { reply } => drop(reply.send(Reached {
-                directly: self.relays.is_reachable(),
-                relays: self.relays.reserved(),
-            })),
+            Command::Reached { reply } => drop(reply.send(self.reached())),
             Command::Situation { reply } => drop(reply.send(self.situation())),
             Command::Advertised { reply } => drop(reply.send(self.advertised())),
             Command::IsConnected { peer, reply } => drop(reply.send(self.swarm.is_connected(&peer))),

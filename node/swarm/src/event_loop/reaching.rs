@@ -7,7 +7,7 @@ use libp2p::{Multiaddr, PeerId, upnp};
 use tokio::time::Instant;
 
 use super::EventLoop;
-use crate::event::{Event, Situation};
+use crate::event::{Event, Reached, Situation};
 use crate::nat::{Gateway, Transport};
 use crate::peers::{Reach, is_bridge, reach};
 use crate::relays::{Action, circuit};
@@ -47,6 +47,13 @@ impl EventLoop {
         };
     }
 
+    pub(super) fn reached(&self) -> Reached {
+        Reached {
+            directly: self.relays.is_reachable(),
+            relays: self.relays.reserved(),
+        }
+    }
+
     /// How this node stands towards the rest of the network.
     pub(super) fn situation(&self) -> Situation {
         let direct = |address: &&Multiaddr| !is_relayed(address);
@@ -59,8 +66,7 @@ impl EventLoop {
             quic: self.nat.mapping(Transport::Quic, &listen),
             filtering: self.nat.filtering(Instant::now()),
             gateway: self.nat.gateway.clone(),
-            directly: self.relays.is_reachable(),
-            relays: self.relays.reserved(),
+            reached: self.reached(),
             wants_relays: self.relays.are_wanted(),
             outbound_only: self.outbound_only,
             joins: self.join.told(),

@@ -45,7 +45,6 @@ impl EventLoop {
             gone = gone.len(),
             "connections that nothing uses"
         );
-        self.counters.let_go += gone.len() as u64;
         for peer in gone {
             self.limiter.hits.add(Bound::PeersKept);
             // An error says that it has gone by itself.

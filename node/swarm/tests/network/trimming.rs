@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use infernet_swarm::{Keep, Multiaddr, Role};
+use infernet_swarm::{Bound, Keep, Multiaddr, Role};
 
 use super::harness::{Node, config, soon, start};
 
@@ -78,7 +78,7 @@ async fn a_node_lets_go_of_strangers_and_keeps_whom_it_needs() {
     for needed in [root.id(), others[0].id(), others[1].id()] {
         assert!(kept.contains(&needed), "what it joined by, and direct streams, stay");
     }
-    let gone = soon(center.handle.counters()).await.unwrap().let_go;
+    let gone = soon(center.handle.hits()).await.unwrap().of(Bound::PeersKept);
     assert!(gone as usize >= PEERS + 1 - KEEP.most, "{gone}");
 
     // A stream that has ended holds nobody: with more who come, it goes first.
