@@ -4,6 +4,7 @@
 //! has not ended by the deadline of `drain` is dropped and named in the log. A panic in any task is logged with the
 //! task's name and ends the whole node in order, since what depends on that task would wait forever.
 
+use std::num::NonZero;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Threads that run the node's tasks. The data path is bound by the kernel and gains nothing from more than two.
+/// Most threads that run the node's tasks: two carry more streams than the engines of one machine give.
 const WORKER_THREADS: usize = 2;
 /// Threads for blocking work (file systems, name look-ups): enough that one slow disk does not stop the others.
 const BLOCKING_THREADS: usize = 16;
@@ -78,6 +79,8 @@ impl Tasks {
     {
         let held: Vec<_> = self.trackers.iter().map(TaskTracker::token).collect();
         let (kill, root, failure) = (self.kill.clone(), self.root.clone(), Arc::clone(&self.failure));
+        // A large future is moved once, and not through each of those that hold it.
+        let future = Box::pin(future);
         let task = async move {
             let _held = held;
             tokio::select! {
@@ -178,10 +181,17 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_else(|| "no message".to_owned())
 }
 
+/// Threads for the node's tasks: of the processors half at most, as the engine or the programs of the user are here too.
+/// On a small machine that is one; a second would only displace it, woken whenever a request goes from task to task.
+fn worker_threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (processors / 2).clamp(1, WORKER_THREADS)
+}
+
 /// The process's one executor.
 pub fn executor() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKER_THREADS)
+        .worker_threads(worker_threads())
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("infernet")
         .enable_all()
