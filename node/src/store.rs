@@ -296,7 +296,7 @@ fn open_both(paths: &Paths, disk: &Arc<dyn Disk>, repairs: &mut Vec<Repair>) -> 
 }
 
 fn catch_up(paths: &Paths, index: &Index, from: Position, to: Position) -> Result<(), ReplayError<IndexError>> {
-    journal::replay(&paths.journal, from, to, |at, record| index.apply(at, &record))?;
+    index.take_in(&paths.journal, from, to)?;
     if from < to {
         index.checkpoint(to).map_err(ReplayError::Refused)?;
     }

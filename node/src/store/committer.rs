@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::disk::Disk;
 use super::index::Index;
-use super::journal::{self, AppendError, Journal, Position};
+use super::journal::{AppendError, Journal, Position};
 use super::record::{Record, SNAPSHOT_BYTES};
 use super::trees::Trees;
 use super::{Paths, Repair, StoreError, failed, is_full};
@@ -22,7 +22,9 @@ use crate::home::{self, LockedHome};
 
 /// What nobody waits for is synced after this long.
 const LINGER: Duration = Duration::from_secs(1);
-/// Records that the index takes before its place is put on disk: this many at most are replayed after a crash.
+/// Records that the index lacks at most while nobody asks it: taken in together they cost much less than one by one.
+const INDEX_RECORDS: u64 = 512;
+/// Records that the index takes before its place is put on disk: about as many at most are replayed after a crash.
 const CHECKPOINT_RECORDS: u64 = 4096;
 /// Kept free for the receipts of what runs when the disk fills up: some thousand of them.
 const RESERVE_BYTES: usize = 4 * 1024 * 1024;
@@ -288,7 +290,10 @@ struct Work {
     appended: u64,
     end: Position,
     snapshots: [Option<Record>; SNAPSHOTS.len()],
+    /// Whether the segment is full.
     due: bool,
+    /// Whether the index is to be brought up.
+    index: bool,
     idle: bool,
     stop: bool,
 }
@@ -296,7 +301,9 @@ struct Work {
 struct Thread<'a> {
     shared: &'a Shared,
     paths: &'a Paths,
+    /// Records that are durable, and of them those that the index has.
     durable: u64,
+    indexed: u64,
     /// Up to where the index has the journal.
     applied: Position,
     since_checkpoint: u64,
@@ -309,6 +316,7 @@ impl<'a> Thread<'a> {
             shared,
             paths,
             durable: 0,
+            indexed: 0,
             applied: from,
             since_checkpoint: 0,
             index_failed: false,
@@ -326,7 +334,9 @@ impl<'a> Thread<'a> {
                 self.shared.progress.send_modify(|progress| progress.broken = Some(why));
                 return;
             }
-            self.index(&work);
+            if work.index {
+                self.index(&work);
+            }
             if work.due {
                 self.rotate();
             }
@@ -340,11 +350,15 @@ impl<'a> Thread<'a> {
     fn wait(&self) -> Work {
         let mut state = self.shared.lock();
         let mut idle = false;
-        loop {
-            if state.wanted > self.durable || state.wanted_index > self.durable || state.stop || idle {
-                break;
+        let index = loop {
+            let index = state.wanted_index > self.indexed
+                || state.appended - self.indexed >= INDEX_RECORDS
+                || state.stop
+                || idle;
+            if index || state.wanted > self.durable {
+                break index;
             }
-            let dirty = state.appended > self.durable || self.since_checkpoint > 0;
+            let dirty = state.appended > self.indexed || self.since_checkpoint > 0;
             state = if dirty {
                 let (state, timeout) = self
                     .shared
@@ -359,13 +373,14 @@ impl<'a> Thread<'a> {
                 state.asleep = false;
                 state
             };
-        }
+        };
         let journal = state.journal.as_ref();
         Work {
             file: journal.map(Journal::file),
             end: journal.map_or(self.applied, Journal::end),
             due: journal.is_some_and(Journal::is_due),
             appended: state.appended,
+            index,
             stop: state.stop,
             snapshots: std::mem::take(&mut state.snapshots),
             idle,
@@ -395,16 +410,12 @@ impl<'a> Thread<'a> {
     fn index(&mut self, work: &Work) {
         let before = self.applied;
         if !self.index_failed && before < work.end {
-            let mut records = 0;
             let index = &self.shared.index;
             let replayed = std::panic::catch_unwind(AssertUnwindSafe(|| {
-                journal::replay(&self.paths.journal, before, work.end, |at, record| {
-                    records += 1;
-                    index.apply(at, &record)
-                })
+                index.take_in(&self.paths.journal, before, work.end)
             }));
             match replayed {
-                Ok(Ok(())) => {
+                Ok(Ok(records)) => {
                     self.applied = work.end;
                     self.since_checkpoint += records;
                 }
@@ -419,6 +430,7 @@ impl<'a> Thread<'a> {
                 Err(error) => self.give_up(&error.0),
             }
         }
+        self.indexed = work.appended;
         self.shared
             .progress
             .send_modify(|progress| progress.applied = work.appended);

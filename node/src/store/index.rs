@@ -1,20 +1,23 @@
 //! The index: what the journal says, arranged for questions. Applying a record twice changes nothing, so after a crash
 //! the journal is replayed from a place before the last one.
 
-use std::ops::ControlFlow;
+mod applying;
 
-use infernet_protocol::auction::{JobAccept, JobOffer};
+use std::ops::ControlFlow;
+use std::path::Path;
+
 use infernet_protocol::codec::{self, Wire};
 use infernet_protocol::receipt::chain::EnvelopeBytes;
 use infernet_protocol::receipt::{Countersign, JobReceipt};
 use infernet_protocol::signed::{self, Message};
 use infernet_protocol::{Digest, JobId, LeaseId, MicroUsd, ModelId, NodeId, RequestId, UnixMillis, wire_struct};
 
-use super::journal::Position;
-use super::record::{LeaseOpened, Record, RequestMade, Side, Unreceipted};
+use super::journal::{self, Position, ReplayError};
+use super::record::{LeaseOpened, Record, RequestMade, Unreceipted};
 use super::rows::{Query, ReceiptRow, RowStatus};
 use super::trees::{IndexError, Tree, Trees};
 use crate::spending::{CallerId, Spent, WINDOW_MS};
+use applying::Applying;
 
 /// Changes with any key or value below; an index of another schema is made again from the journal.
 const SCHEMA: u64 = 3;
@@ -159,59 +162,32 @@ impl Index {
         self.trees.flush()
     }
 
-    /// Takes one record of the journal in.
+    /// Begins to take records in.
+    pub(super) fn applying(&self) -> Applying<'_> {
+        Applying::new(&self.trees)
+    }
+
+    /// Takes one record in.
     pub(super) fn apply(&self, at: Position, record: &Record) -> Result<(), IndexError> {
-        match record {
-            Record::LeaseOpened(opened) => self.lease_opened(opened),
-            Record::RequestMade(made) => {
-                self.pend(&made.lease, &made.request)?;
-                self.edit(&made.lease, &made.request, |cell| cell.made = Some(*made))
-            }
-            Record::RequestFor(by) => self.edit(&by.lease, &by.request, |cell| cell.caller = Some(by.caller)),
-            Record::RequestDropped(dropped) => self.dropped(&dropped.lease, &dropped.request),
-            Record::LeaseUsed(used) => {
-                self.pend(&used.lease, &used.request)?;
-                self.edit(&used.lease, &used.request, |cell| cell.used_at = Some(used.used_at))
-            }
-            Record::Receipt(envelope) => self.receipt(at, envelope),
-            Record::Countersign(envelope) => self.countersign(envelope),
-            Record::Unreceipted(lost) => self.unreceipted(at, lost),
-            Record::AdSequence(sequence) => self.trees.put(Tree::Meta, META_AD_SEQUENCE, encode(sequence)),
-            Record::Repaired(_) => self.suspend_all(),
-            Record::Reputation(_) | Record::Peers(_) => Ok(()),
-        }
+        let mut applying = self.applying();
+        applying.apply(at, record)?;
+        applying.commit()
     }
 
-    fn lease_opened(&self, opened: &LeaseOpened) -> Result<(), IndexError> {
-        let offer: JobOffer = payload(&opened.offer.0)?;
-        let accept: JobAccept = payload(&opened.accept.0)?;
-        let signer = |envelope: &EnvelopeBytes| signed::open(&envelope.0).map(|open| open.signer);
-        let peer = match opened.side {
-            Side::Buyer => accept.winner,
-            Side::Provider => signer(&opened.offer).map_err(|error| IndexError(error.to_string()))?,
-        };
-        // The accept is good for the lease time, and the lease lives that long from its first use.
-        let life = u64::from(offer.volume.lease.0).saturating_mul(2);
-        let cell = LeaseCell {
-            opened: opened.clone(),
-            expires_at: UnixMillis(opened.opened_at.0.saturating_add(life)),
-            model: offer.requirement.model,
-            peer,
-        };
-        let key = lease_key(&accept.lease);
-        if self.trees.get(Tree::Leases, &key)?.is_none() {
-            self.trees.put(Tree::Open, &key, vec![0])?;
-        }
-        self.trees.put(Tree::Leases, &key, encode(&cell))
-    }
-
-    fn pend(&self, lease: &LeaseId, request: &RequestId) -> Result<(), IndexError> {
-        let receipted = self.request(lease, request)?.is_some_and(|cell| cell.seq.is_some());
-        if receipted {
-            return Ok(());
-        }
-        self.trees
-            .put(Tree::Pending, &pending_request(lease, request), Vec::new())
+    /// Takes in what the journal in `directory` says between two places; how many records that was.
+    pub(super) fn take_in(
+        &self,
+        directory: &Path,
+        from: Position,
+        to: Position,
+    ) -> Result<u64, ReplayError<IndexError>> {
+        let (mut applying, mut records) = (self.applying(), 0);
+        journal::replay(directory, from, to, |at, record| {
+            records += 1;
+            applying.apply(at, &record)
+        })?;
+        applying.commit().map_err(ReplayError::Refused)?;
+        Ok(records)
     }
 
     fn request(&self, lease: &LeaseId, request: &RequestId) -> Result<Option<RequestCell>, IndexError> {
@@ -219,85 +195,9 @@ impl Index {
         bytes.map(|bytes| decode(&bytes)).transpose()
     }
 
-    fn edit(
-        &self,
-        lease: &LeaseId,
-        request: &RequestId,
-        change: impl FnOnce(&mut RequestCell),
-    ) -> Result<(), IndexError> {
-        let mut cell = self.request(lease, request)?.unwrap_or_default();
-        change(&mut cell);
-        self.trees
-            .put(Tree::Requests, &request_key(lease, request), encode(&cell))
-    }
-
-    /// Moves a request to this place of the timeline.
-    fn list(
-        &self,
-        at: Position,
-        lease: &LeaseId,
-        request: &RequestId,
-        cell: &mut RequestCell,
-    ) -> Result<(), IndexError> {
-        if let Some(listed) = cell.listed.replace(place_key(at)) {
-            self.trees.remove(Tree::Timeline, &listed)?;
-        }
-        self.trees
-            .put(Tree::Timeline, &place_key(at), request_key(lease, request))
-    }
-
-    fn receipt(&self, at: Position, envelope: &EnvelopeBytes) -> Result<(), IndexError> {
-        let receipt: JobReceipt = payload(&envelope.0)?;
-        let (lease, request) = (&receipt.lease, &receipt.step.request);
-        let key = receipt_key(lease, receipt.seq);
-        let mut cell = self.cell(&key)?;
-        if cell.countersign.is_none() {
-            self.trees
-                .put(Tree::Pending, &pending_verdict(lease, receipt.seq), Vec::new())?;
-        }
-        cell.receipt = Some(envelope.clone());
-        self.trees.put(Tree::Receipts, &key, encode(&cell))?;
-        self.trees.remove(Tree::Pending, &pending_request(lease, request))?;
-        let mut known = self.request(lease, request)?.unwrap_or_default();
-        known.seq = Some(receipt.seq);
-        self.list(at, lease, request, &mut known)?;
-        self.trees
-            .put(Tree::Requests, &request_key(lease, request), encode(&known))
-    }
-
     fn cell(&self, key: &[u8]) -> Result<ReceiptCell, IndexError> {
         let bytes = self.trees.get(Tree::Receipts, key)?;
         Ok(bytes.map(|bytes| decode(&bytes)).transpose()?.unwrap_or_default())
-    }
-
-    fn countersign(&self, envelope: &EnvelopeBytes) -> Result<(), IndexError> {
-        let sign: Countersign = payload(&envelope.0)?;
-        let key = receipt_key(&sign.lease, sign.seq);
-        let mut cell = self.cell(&key)?;
-        cell.countersign = Some(envelope.clone());
-        self.trees.put(Tree::Receipts, &key, encode(&cell))?;
-        if let (Some(receipt), None) = (&cell.receipt, sign.dispute) {
-            self.spent(&payload(&receipt.0)?)?;
-        }
-        self.trees
-            .remove(Tree::Pending, &pending_verdict(&sign.lease, sign.seq))
-    }
-
-    /// An accepted receipt: where this node is the buyer, that is money.
-    fn spent(&self, receipt: &JobReceipt) -> Result<(), IndexError> {
-        let (request, amount) = (&receipt.step.request, receipt.step.amount);
-        let Some(cell) = self.request(&receipt.lease, request)? else {
-            return Ok(());
-        };
-        let (Some(made), true) = (cell.made, amount > MicroUsd(0)) else {
-            return Ok(());
-        };
-        let spent = SpentCell {
-            amount,
-            caller: cell.caller,
-        };
-        self.trees
-            .put(Tree::Spent, &spent_key(made.made_at, request), encode(&spent))
     }
 
     /// What was spent lately. What lies further back is forgotten here, and stays in the ledger.
@@ -322,37 +222,6 @@ impl Index {
             self.trees.remove(Tree::Spent, &key)?;
         }
         Ok(spent)
-    }
-
-    fn unreceipted(&self, at: Position, lost: &Unreceipted) -> Result<(), IndexError> {
-        let mut cell = self.request(&lost.lease, &lost.request)?.unwrap_or_default();
-        cell.unreceipted = Some(*lost);
-        if cell.seq.is_none() {
-            self.list(at, &lost.lease, &lost.request, &mut cell)?;
-        }
-        self.trees
-            .put(Tree::Requests, &request_key(&lost.lease, &lost.request), encode(&cell))
-    }
-
-    fn dropped(&self, lease: &LeaseId, request: &RequestId) -> Result<(), IndexError> {
-        self.trees.remove(Tree::Pending, &pending_request(lease, request))?;
-        let mut cell = self.request(lease, request)?.unwrap_or_default();
-        if cell.seq.is_some() {
-            return Ok(());
-        }
-        cell.dropped = true;
-        if let Some(listed) = cell.listed.take() {
-            self.trees.remove(Tree::Timeline, &listed)?;
-        }
-        self.trees
-            .put(Tree::Requests, &request_key(lease, request), encode(&cell))
-    }
-
-    fn suspend_all(&self) -> Result<(), IndexError> {
-        for key in self.keys(Tree::Open)? {
-            self.trees.put(Tree::Open, &key, vec![1])?;
-        }
-        Ok(())
     }
 
     fn keys(&self, tree: Tree) -> Result<Vec<Vec<u8>>, IndexError> {

@@ -34,7 +34,7 @@ pub(super) enum Tree {
     Spent,
 }
 
-const TREES: [(Tree, &str); 8] = [
+pub(super) const TREES: [(Tree, &str); 8] = [
     (Tree::Meta, "meta"),
     (Tree::Leases, "leases"),
     (Tree::Open, "open"),
@@ -119,6 +119,32 @@ impl Trees {
             }
             Self::Memory(trees) => {
                 lock(trees)[tree as usize].remove(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes values, or takes keys out, all at once.
+    pub(super) fn write(&self, tree: Tree, changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>) -> Result<(), IndexError> {
+        match self {
+            Self::Sled { trees, .. } => {
+                let mut batch = sled::Batch::default();
+                for (key, change) in changes {
+                    match change {
+                        Some(value) => batch.insert(key, value),
+                        None => batch.remove(key),
+                    }
+                }
+                trees[tree as usize].apply_batch(batch)?;
+            }
+            Self::Memory(trees) => {
+                let tree = &mut lock(trees)[tree as usize];
+                for (key, change) in changes {
+                    match change {
+                        Some(value) => tree.insert(key, value),
+                        None => tree.remove(&key),
+                    };
+                }
             }
         }
         Ok(())

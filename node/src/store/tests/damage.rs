@@ -361,7 +361,7 @@ proptest! {
     /// Whatever was written and wherever a crash cuts behind the last sync: what comes back is a beginning of what was
     /// written that holds everything acknowledged, and an index made from it, at once or in two parts, says the same.
     #[test]
-    fn replay_equals_what_was_acknowledged(acts in acts(), cut in 0.0..1.0f64, part in 0.0..1.0f64) {
+    fn replay_equals_what_was_acknowledged(acts in acts(), cut in 0.0..1.0f64, part in 0.0..1.0f64, torn in 0..8usize) {
         let home = Home::temporary().unwrap();
         let directory = home.path().join("data/journal");
         let (mut open_journal, _) = journal(&directory).unwrap();
@@ -404,21 +404,48 @@ proptest! {
         prop_assert!(found.len() >= acknowledged);
         prop_assert_eq!(&found[..], &written[..found.len()]);
 
-        let at_once = indexed(&directory, &[(Position::START, reopened.end())]);
+        let end = reopened.end();
+        let at_once = indexed(&directory, &[(Position::START, end, Step::Whole)]);
         let mut places = Vec::new();
-        replay(&directory, Position::START, reopened.end(), |at, _| { places.push(at); Ok::<_, ()>(()) }).unwrap();
+        replay(&directory, Position::START, end, |at, _| { places.push(at); Ok::<_, ()>(()) }).unwrap();
         let middle = places.get((places.len() as f64 * part) as usize).copied().unwrap_or(Position::START);
         // From the middle a second time, as after a crash between two checkpoints.
-        let twice = indexed(&directory, &[(Position::START, reopened.end()), (middle, reopened.end())]);
+        let twice = indexed(&directory, &[(Position::START, end, Step::Each), (middle, end, Step::Each)]);
         prop_assert_eq!(&at_once, &twice);
+        // And as after one while the changes since the last were written.
+        let torn = indexed(
+            &directory,
+            &[(Position::START, middle, Step::Whole), (middle, end, Step::Torn(torn)), (middle, end, Step::Whole)],
+        );
+        prop_assert_eq!(&at_once, &torn);
     }
 }
 
+/// How an index takes in a part of the journal.
+#[derive(Clone, Copy)]
+enum Step {
+    /// Record by record.
+    Each,
+    /// All of it at once.
+    Whole,
+    /// The same, with a crash after so many trees.
+    Torn(usize),
+}
+
 /// What an index says after it was given these parts of the journal.
-fn indexed(directory: &Path, parts: &[(Position, Position)]) -> (Vec<String>, Vec<String>) {
+fn indexed(directory: &Path, parts: &[(Position, Position, Step)]) -> (Vec<String>, Vec<String>) {
     let index = Index::new(Trees::in_memory()).unwrap();
-    for (from, to) in parts {
-        replay(directory, *from, *to, |at, record| index.apply(at, &record)).unwrap();
+    for (from, to, step) in parts {
+        let mut applying = index.applying();
+        replay(directory, *from, *to, |at, record| match step {
+            Step::Each => index.apply(at, &record),
+            Step::Whole | Step::Torn(_) => applying.apply(at, &record),
+        })
+        .unwrap();
+        match step {
+            Step::Torn(trees) => applying.commit_torn(*trees).unwrap(),
+            Step::Each | Step::Whole => applying.commit().unwrap(),
+        }
     }
     let rows = index
         .rows(&Query::default())
