@@ -1,7 +1,8 @@
 //! The one thread that syncs: it commits for all who wait at once, writes snapshots, and brings the index up.
 //!
 //! Records are written to the segment by whoever appends them, in order, under one short lock. The thread sleeps until
-//! somebody waits for the disk or the index, or until something has lain unsynced for a while.
+//! somebody waits for the disk or the index, or until something has lain unsynced for a while. The index is brought up
+//! where somebody asks it, where nothing else is to be done, and where it lacks many records.
 
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
