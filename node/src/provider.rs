@@ -190,6 +190,11 @@ impl Slot<'_> {
         self.moves.recv().await
     }
 
+    /// The engine is done, and the buyer is away: others may have the slot.
+    pub(crate) fn rest(&self) {
+        self.provider.worker().rest(&self.lease, self.request);
+    }
+
     /// The stream was lost: the request stays open until the buyer comes back.
     pub(crate) fn lose(mut self, open: LeftOpen) {
         self.open = false;

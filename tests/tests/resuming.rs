@@ -10,6 +10,8 @@ use infernet_node::buyer::{BuyError, Purchase};
 use infernet_node::node::Node;
 use infernet_node::store::{Query, ReceiptRow, RowStatus};
 use infernet_protocol::receipt::Status;
+use infernet_protocol::stream::frames::{BuyerFrame, Resume, WorkerFrame};
+use infernet_tests::hostile::{Buyer, Raw, start};
 use infernet_tests::network::{PATIENCE, Peer, chat, consumer, provider};
 
 /// Words of an answer, and milliseconds between them: it takes a second.
@@ -108,6 +110,51 @@ async fn an_answer_goes_on_where_it_was_on_the_next_connection() {
                 (RowStatus::Receipted(Status::Completed), WORDS)
             );
         }
+    })
+    .await;
+}
+
+/// A buyer is gone in the middle of its answer, and the engine goes on to its end: then the slot is free for others, and
+/// the answer is there as long as its buyer may come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_is_done_has_a_slot_free_while_its_buyer_is_away() {
+    in_time(async {
+        let hub = consumer(161, &[]).await;
+        let at = hub.listening().await.unwrap();
+        let script = Script {
+            reply: Reply::Words(20),
+            token_ms: 20,
+            ..Script::default()
+        };
+        let provider = provider(162, &at, script).await;
+        let buyer = Raw::start(163, &at, Buyer).await;
+        let papers = buyer.papers(&provider.node).await;
+        let (request, frames) = buyer.request();
+
+        let mut line = buyer.open(&provider.node).await;
+        line.say(&[&[start(&papers)], &frames[..]].concat()).await;
+        while !matches!(line.hear().await, Some(WorkerFrame::Data(_))) {}
+        assert_eq!(provider.node.load().running, 1);
+        drop(line);
+        while provider.node.load().running > 0 {
+            tokio::task::yield_now().await;
+        }
+        let counts = provider.engine.as_ref().unwrap().counts();
+        assert_eq!((counts.completed, counts.cancelled), (1, 0), "the engine went on");
+
+        let resume = Resume {
+            request: request.request,
+            next: 0,
+        };
+        let mut line = buyer.open(&provider.node).await;
+        line.say(&[start(&papers), BuyerFrame::from(resume).to_bytes()]).await;
+        let frames = line.rest().await;
+        let data = |frame: &&WorkerFrame| matches!(frame, WorkerFrame::Data(_));
+        assert!(frames.iter().filter(data).count() > 1, "{frames:?}");
+        assert!(
+            matches!(frames.last(), Some(WorkerFrame::Receipt(_))),
+            "whole, and receipted: {frames:?}"
+        );
     })
     .await;
 }

@@ -168,7 +168,11 @@ pub(crate) async fn wait(
             () = given_up.cancelled() => return None,
             moved = slot.moved() => return moved,
             () = &mut late => return None,
-            () = course.run_ahead(answered) => {}
+            () = course.run_ahead(answered) => {
+                if course.is_over() {
+                    slot.rest();
+                }
+            }
         }
     }
 }

@@ -63,6 +63,8 @@ pub struct Lease {
     ledger: Ledger,
     used: BTreeSet<RequestId>,
     running: BTreeSet<RequestId>,
+    /// Requests that the engine is done with, whose buyer has not come back for the end yet.
+    resting: BTreeSet<RequestId>,
     /// Requests whose stream was lost, until the buyer says how much of them it has.
     lost: BTreeSet<RequestId>,
     /// Receipts without an accepting countersignature, and when they were issued.
@@ -79,6 +81,7 @@ impl Lease {
             ledger: Ledger::new(papers.deal()),
             used: BTreeSet::new(),
             running: BTreeSet::new(),
+            resting: BTreeSet::new(),
             lost: BTreeSet::new(),
             owed: BTreeMap::new(),
         }
@@ -168,10 +171,11 @@ impl Lease {
         &self.lost
     }
 
-    /// Requests that run, were lost, or are not countersigned: what the worker stands to lose.
+    /// Requests that run, wait for their buyer, were lost, or are not countersigned: what the worker stands to lose.
     #[must_use]
     pub fn exposure(&self) -> u32 {
-        u32::try_from(self.running.len() + self.lost.len() + self.owed.len()).unwrap_or(u32::MAX)
+        let open = self.running.len() + self.resting.len() + self.lost.len();
+        u32::try_from(open + self.owed.len()).unwrap_or(u32::MAX)
     }
 
     /// Whether a countersignature is overdue.
@@ -220,16 +224,30 @@ impl Lease {
     }
 
     /// The request is over and nobody owes anything for it.
-    pub(crate) fn write_off(&mut self, request: &RequestId) -> bool {
-        self.running.remove(request) | self.lost.remove(request)
+    pub(crate) fn write_off(&mut self, request: &RequestId) {
+        self.running.remove(request);
+        self.resting.remove(request);
+        self.lost.remove(request);
     }
 
+    /// The engine is done with the request. Whether it ran until now.
+    pub(crate) fn rest(&mut self, request: RequestId) -> bool {
+        self.running.remove(&request) && self.resting.insert(request)
+    }
+
+    /// The request's stream is lost for good. Whether it ran until now.
     pub(crate) fn lose(&mut self, request: RequestId) -> bool {
-        self.running.remove(&request) && self.lost.insert(request)
+        let (ran, rested) = (self.running.remove(&request), self.resting.remove(&request));
+        if ran || rested {
+            self.lost.insert(request);
+        }
+        ran
     }
 
     pub(crate) fn is_open(&self, request: &RequestId) -> bool {
-        self.running.contains(request) || self.lost.contains(request)
+        [&self.running, &self.resting, &self.lost]
+            .iter()
+            .any(|some| some.contains(request))
     }
 
     pub(crate) fn file(&mut self, receipt: Verified<JobReceipt>, now: Now) -> Result<(), LedgerError> {
@@ -257,11 +275,13 @@ impl Lease {
             lease: self.deal().lease,
             held: self.ledger.settled(),
             hash: self.ledger.head(),
-            open: crate::codec::List::first_of(self.lost.iter().chain(&self.running).map(|request| Open {
-                request: *request,
-                next: 0,
-                commitment: self.deal().accept,
-            })),
+            open: crate::codec::List::first_of(self.lost.iter().chain(&self.running).chain(&self.resting).map(
+                |request| Open {
+                    request: *request,
+                    next: 0,
+                    commitment: self.deal().accept,
+                },
+            )),
         }
     }
 }

@@ -525,6 +525,14 @@ impl Worker {
         }
     }
 
+    /// The engine is done with a request whose stream broke off: its slot is free, and its end may still be told to a
+    /// buyer that comes back in time.
+    pub fn rest(&mut self, lease: &LeaseId, request: RequestId) {
+        if let Some(held) = self.leases.get_mut(lease) {
+            self.running -= u16::from(held.rest(request));
+        }
+    }
+
     /// A request's stream was lost and not resumed: its slot is free, and it stays open until the next Reconcile.
     pub fn lose(&mut self, lease: &LeaseId, request: RequestId) {
         if let Some(held) = self.leases.get_mut(lease) {

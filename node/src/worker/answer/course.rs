@@ -203,6 +203,11 @@ impl Course {
         self.head.is_some()
     }
 
+    /// Whether the engine is done.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.is_some()
+    }
+
     /// Files what the engine brings next, where that is still kept; how it ends is told by the next
     /// [`step`](Self::step).
     pub(super) async fn run_ahead(&mut self, answered: &mut Answered) {

@@ -324,7 +324,7 @@ proptest! {
 
     /// Random requests, ends, losses and countersignatures never pass slots, at_once or exposure.
     #[test]
-    fn limits_hold(steps in prop::collection::vec((0_u8..6, 0_u8..40, 0_u64..400), 1..80)) {
+    fn limits_hold(steps in prop::collection::vec((0_u8..7, 0_u8..40, 0_u64..400), 1..80)) {
         let (mut worker, papers, buyer) = leased(Config { slots: 3, ..Config::default() });
         let lease = papers.accept.lease;
         let mut book = BuyerLease::open(papers, at(0));
@@ -345,6 +345,7 @@ proptest! {
                 }
                 3 => worker.fail(&lease, &request(number)),
                 4 => worker.lose(&lease, request(number)),
+                5 => worker.rest(&lease, request(number)),
                 _ => {
                     for receipt in owed.drain(..) {
                         for sign in book.on_receipt(receipt, &buyer, &Network::default(), &ZERO, at(time)).unwrap() {
@@ -391,6 +392,36 @@ fn what_the_worker_still_runs_stays_due() {
     );
     assert_eq!(book.reconciled(&[]), []);
     assert!(book.is_settled() && !book.is_behind());
+}
+
+/// An engine that is done has a slot for others, while the end of its answer waits for a buyer that may come back.
+#[test]
+fn what_rests_takes_no_slot_and_stays_due() {
+    let (mut worker, papers, buyer) = leased(Config {
+        slots: 1,
+        ..Config::default()
+    });
+    let lease = papers.accept.lease;
+    let mut book = BuyerLease::open(papers, at(0));
+    book.begin(request(1), at(0)).unwrap();
+    worker.on_request(&lease, request(1), at(0)).unwrap();
+    assert_eq!(worker.on_request(&lease, request(2), at(1)), Err(Refusal::AtOnce));
+    assert_eq!(worker.load(at(1)).free(), 0);
+    for _ in 0..2 {
+        worker.rest(&lease, request(1));
+        assert_eq!(worker.load(at(1)).running, 0);
+    }
+    assert_eq!(worker.exposure(&buyer.node()), 1);
+    let answer = worker.on_reconcile(&book.reconcile(), &buyer.node()).unwrap();
+    assert!(answer.to_receipt.is_empty() && answer.written_off.is_empty());
+    assert!(answer.reconcile.open.iter().any(|open| open.request == request(1)));
+    worker.on_request(&lease, request(2), at(2)).unwrap();
+    assert_eq!(worker.on_request(&lease, request(1), at(2)), Err(Refusal::Duplicate));
+    // It came back, or it did not.
+    assert!(worker.clone().finish(&lease, step(1), &ZERO, at(3)).is_ok());
+    worker.lose(&lease, request(1));
+    assert_eq!(worker.load(at(3)).running, 1);
+    assert!(worker.lease(&lease).unwrap().lost().contains(&request(1)));
 }
 
 /// Nobody is kept out by leases of its own that nothing is due on.
