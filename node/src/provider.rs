@@ -404,11 +404,9 @@ impl Provider {
         kept.iter().find(is_it)?.from(resume.next)
     }
 
-    async fn issue(self: &Arc<Self>, lease: &LeaseId, step: Step) -> Result<Verified<JobReceipt>, FilingError> {
-        let (signing, id) = (self.clone(), *lease);
-        // A signature takes as long as a whole request: others do not wait for it.
-        let signed = tokio::task::spawn_blocking(move || signing.sign(&id, step));
-        let receipt = signed.await.map_err(|error| StoreError::Broken(error.to_string()))??;
+    async fn issue(&self, lease: &LeaseId, step: Step) -> Result<Verified<JobReceipt>, FilingError> {
+        // Signing takes less time than handing it to another thread.
+        let receipt = self.sign(lease, step)?;
         if let Err(error) = self.store.sync().await {
             unpoisoned(&self.unwritten).insert(*lease);
             return Err(error.into());
@@ -458,7 +456,7 @@ impl Provider {
     }
 
     /// Answers a buyer's account. Requests that were lost are receipted for the prefix that it names.
-    pub(crate) async fn reconcile(self: &Arc<Self>, theirs: &Reconcile, peer: NodeId) -> Result<Missing, FilingError> {
+    pub(crate) async fn reconcile(&self, theirs: &Reconcile, peer: NodeId) -> Result<Missing, FilingError> {
         if unpoisoned(&self.unwritten).contains(&theirs.lease) {
             return Err(FilingError::Unwritten);
         }
