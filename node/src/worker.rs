@@ -13,8 +13,8 @@
 //! before it is sent, which survives a power cut; a countersignature is appended as it comes.
 //!
 //! Whatever fails is said in a `Fail` frame, and only what was delivered is ever charged. A request whose line is lost
-//! runs on for a while, and goes on where it was on the line that its buyer comes back with; one that is not resumed stays
-//! open until the buyer says how far it got. Implements `specs/stream.md`.
+//! runs on for a while, and goes on where it was on the line that its buyer comes back with; its slot is free once the
+//! engine is done. One that is not resumed stays open until the buyer says how far it got. Implements `specs/stream.md`.
 
 mod answer;
 

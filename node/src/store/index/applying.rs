@@ -34,7 +34,7 @@ const ORDER: [Tree; TREES.len()] = [
     Tree::Leases,
 ];
 
-/// The index while records are taken in. What is not committed has not happened.
+/// The index while records are taken in. It has all of them once they are committed, and before that perhaps some.
 #[derive(Debug)]
 pub(in crate::store) struct Applying<'a> {
     changes: Changes<'a>,
@@ -144,19 +144,12 @@ impl<'a> Applying<'a> {
     }
 
     /// Moves a request to this place of the timeline.
-    fn list(
-        &mut self,
-        at: Position,
-        lease: &LeaseId,
-        request: &RequestId,
-        cell: &mut RequestCell,
-    ) -> Result<(), IndexError> {
+    fn list(&mut self, at: Position, lease: &LeaseId, request: &RequestId, cell: &mut RequestCell) {
         if let Some(listed) = cell.listed.replace(place_key(at)) {
             self.changes.remove(Tree::Timeline, &listed);
         }
         self.changes
             .put(Tree::Timeline, &place_key(at), request_key(lease, request));
-        Ok(())
     }
 
     fn receipt(&mut self, at: Position, envelope: &EnvelopeBytes) -> Result<(), IndexError> {
@@ -173,7 +166,7 @@ impl<'a> Applying<'a> {
         self.changes.remove(Tree::Pending, &pending_request(lease, request));
         let mut known = self.request(lease, request)?.unwrap_or_default();
         known.seq = Some(receipt.seq);
-        self.list(at, lease, request, &mut known)?;
+        self.list(at, lease, request, &mut known);
         self.changes
             .put(Tree::Requests, &request_key(lease, request), encode(&known));
         Ok(())
@@ -220,7 +213,7 @@ impl<'a> Applying<'a> {
         let mut cell = self.request(&lost.lease, &lost.request)?.unwrap_or_default();
         cell.unreceipted = Some(*lost);
         if cell.seq.is_none() {
-            self.list(at, &lost.lease, &lost.request, &mut cell)?;
+            self.list(at, &lost.lease, &lost.request, &mut cell);
         }
         self.changes
             .put(Tree::Requests, &request_key(&lost.lease, &lost.request), encode(&cell));
