@@ -184,6 +184,8 @@ impl Index {
         let (mut applying, mut records) = (self.applying(), 0);
         journal::replay(directory, from, to, |at, record| {
             records += 1;
+            // Nobody waits for this, and on a small machine somebody may wait for its processor.
+            std::thread::yield_now();
             applying.apply(at, &record)
         })?;
         applying.commit().map_err(ReplayError::Refused)?;
