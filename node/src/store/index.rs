@@ -184,7 +184,7 @@ impl Index {
         let (mut applying, mut records) = (self.applying(), 0);
         journal::replay(directory, from, to, |at, record| {
             records += 1;
-            // Nobody waits for this, and on a small machine somebody may wait for its processor.
+            // On a small machine somebody who is in more of a hurry may wait for this processor.
             std::thread::yield_now();
             applying.apply(at, &record)
         })?;

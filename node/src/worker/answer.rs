@@ -162,17 +162,17 @@ pub(crate) async fn wait(
     let late = tokio::time::sleep(Duration::from_millis(u64::from(RESUME_WITHIN.0)));
     tokio::pin!(late);
     loop {
+        // It may have been before the line was lost.
+        if course.is_over() {
+            slot.rest();
+        }
         tokio::select! {
             biased;
             () = stopping.cancelled() => return None,
             () = given_up.cancelled() => return None,
             moved = slot.moved() => return moved,
             () = &mut late => return None,
-            () = course.run_ahead(answered) => {
-                if course.is_over() {
-                    slot.rest();
-                }
-            }
+            () = course.run_ahead(answered) => {}
         }
     }
 }

@@ -211,7 +211,7 @@ impl Course {
     /// Files what the engine brings next, where that is still kept; how it ends is told by the next
     /// [`step`](Self::step).
     pub(super) async fn run_ahead(&mut self, answered: &mut Answered) {
-        if !answered.has_room() || self.over.is_some() {
+        if !answered.has_room() || self.is_over() {
             return std::future::pending().await;
         }
         let _told_later = self.step(answered).await;
