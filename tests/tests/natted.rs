@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 use infernet_tests::namespaces::{Host, Internet, Mapping};
 use infernet_tests::processes::{CHAT, Client, NodeHome, Process, soon};
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 const DEMO: &str = "infernet-demo";
 /// Between two looks at a process that has no event to wait for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// What a word of the bench's engine looks like.
+const WORD: &str = "\"content\":\"";
 /// How soon a network that was parted is whole again.
 const HEALS_WITHIN: Duration = Duration::from_secs(30);
 
@@ -23,14 +26,34 @@ fn provider() -> Vec<&'static str> {
 
 /// One chat from a machine's own gateway: status and body.
 async fn chat(host: &Host, gateway: &Process, model: &str, tokens: u32) -> (u16, String) {
+    chat_watched(host, gateway, model, tokens, |_| {}).await
+}
+
+/// The same; `seen` is shown all that has come, whenever more has.
+async fn chat_watched(
+    host: &Host,
+    gateway: &Process,
+    model: &str,
+    tokens: u32,
+    mut seen: impl FnMut(&str) + Send + 'static,
+) -> (u16, String) {
     let (url, model) = (gateway.url(CHAT), model.to_owned());
     host.from_here(async move || {
         let answer = Client::default().begin_at(&url, &model, true, tokens).await;
         match answer {
-            Ok(answer) => {
-                let status = answer.status().as_u16();
-                let body = soon("an answer ends", answer.text()).await;
-                (status, body.unwrap_or_else(|error| error.to_string()))
+            Ok(mut answer) => {
+                let (status, mut body) = (answer.status().as_u16(), Vec::new());
+                let ended = soon("an answer ends", async {
+                    while let Some(bytes) = answer.chunk().await? {
+                        body.extend_from_slice(&bytes);
+                        seen(&String::from_utf8_lossy(&body));
+                    }
+                    Ok::<_, reqwest::Error>(())
+                });
+                match ended.await {
+                    Ok(()) => (status, String::from_utf8_lossy(&body).into_owned()),
+                    Err(error) => (status, error.to_string()),
+                }
             }
             Err(error) => (0, error.to_string()),
         }
@@ -176,21 +199,24 @@ async fn the_relay_dies_in_the_middle_of_an_answer_which_goes_on_through_another
         .iter()
         .position(|relay| through.contains(relay.peer_id()))
         .unwrap();
-    let asking = chat(&buyer, &buys, "bench-paced", 300);
+    let (come, begun) = oneshot::channel();
+    let mut come = Some(come);
+    let asking = chat_watched(&buyer, &buys, "bench-paced", 300, move |body| {
+        if body.matches(WORD).count() > 100
+            && let Some(come) = come.take()
+        {
+            let _ = come.send(());
+        }
+    });
     let striking = async {
-        // The answer takes five seconds.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        soon("a part of an answer", begun).await.unwrap();
         relays[used].kill().await;
     };
     let ((status, body), ()) = tokio::join!(asking, striking);
     assert_eq!(status, 200, "{body}");
     let end = &body[body.len().saturating_sub(400)..];
     assert!(end.trim_end().ends_with("data: [DONE]"), "{end}");
-    assert_eq!(
-        body.matches("\"content\":\"").count(),
-        250 + 1,
-        "every word once, and the role"
-    );
+    assert_eq!(body.matches(WORD).count(), 250 + 1, "every word once, and the role");
     let rows = homes[3].rows("buyer").await;
     let whole = rows.iter().filter(|row| row["output_tokens"] == 250).count();
     assert_eq!((whole, rows.len()), (1, 2), "one request, which was resumed: {rows:#?}");
