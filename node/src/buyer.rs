@@ -53,6 +53,7 @@ use crate::leases::affinity::Prefixes;
 use crate::leases::{Lease, NoteError, SettleError, Settled, Unplaced, Using};
 use crate::line::{BuyerLine, LineError};
 use crate::node::Node;
+use crate::runtime;
 use crate::spending::{Caller, OverBudget};
 use consumer::{Consumer, Gone, Head, Leg, Summary};
 use hedge::{Raced, Ran, race};
@@ -725,6 +726,8 @@ async fn settle(
         Err(error) => return Err(Failure::Fault(error.to_string())),
     };
     line.send(&countersigns(&signs)).await?;
+    // The provider checks it while the consumer reads the end, and not while the consumer's next request waits for it.
+    runtime::give_way().await;
     if signs.iter().any(|sign| sign.dispute.is_some()) {
         node.leases.end(lease);
     }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::buyer::BuyError;
 use crate::leases::Lease;
-use crate::runtime::unpoisoned;
+use crate::runtime::{self, unpoisoned};
 
 /// Chunks that wait for a consumer that reads slowly; beyond it the provider is back-pressured.
 const CHUNKS: usize = 32;
@@ -258,8 +258,8 @@ impl Leg {
         for bytes in std::mem::take(&mut self.held) {
             self.shared.said.send(Said::Data(bytes)).await.map_err(|_| Gone)?;
         }
-        // A fast engine has more ready: the consumer's task goes first, which waits for this one's thread.
-        tokio::task::yield_now().await;
+        // A fast engine has more ready.
+        runtime::give_way().await;
         Ok(())
     }
 
