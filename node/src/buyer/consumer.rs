@@ -244,17 +244,15 @@ impl Leg {
         self.shared.said.send(Said::Data(bytes)).await.map_err(|_| Gone)
     }
 
-    /// Tells the consumer what was held, unless another leg tells already.
+    /// Tells the consumer what was held, for the first time, unless another leg tells already.
     async fn release(&mut self) -> Result<(), Gone> {
-        if !self.tells {
-            let (Some(head), Some(chosen)) = (self.head.take(), &self.chosen) else {
-                return Ok(());
-            };
-            let sender = unpoisoned(&self.shared.head).take().ok_or(Gone)?;
-            self.tells = true;
-            self.shared.claimed.cancel();
-            sender.send(Ok((head, chosen.clone()))).map_err(|_| Gone)?;
-        }
+        let (Some(head), Some(chosen)) = (self.head.take(), &self.chosen) else {
+            return Ok(());
+        };
+        let sender = unpoisoned(&self.shared.head).take().ok_or(Gone)?;
+        self.tells = true;
+        self.shared.claimed.cancel();
+        sender.send(Ok((head, chosen.clone()))).map_err(|_| Gone)?;
         for bytes in std::mem::take(&mut self.held) {
             self.shared.said.send(Said::Data(bytes)).await.map_err(|_| Gone)?;
         }
@@ -265,7 +263,8 @@ impl Leg {
 
     /// The answer is whole; what was held of it is told.
     pub(crate) async fn complete(&mut self) -> Result<(), Gone> {
-        self.release().await
+        // What came since it tells was never held.
+        if self.tells { Ok(()) } else { self.release().await }
     }
 
     /// Ready when nobody hears this leg any more: the consumer went away, or hears another.
