@@ -53,7 +53,6 @@ use crate::leases::affinity::Prefixes;
 use crate::leases::{Lease, NoteError, SettleError, Settled, Unplaced, Using};
 use crate::line::{BuyerLine, LineError};
 use crate::node::Node;
-use crate::runtime;
 use crate::spending::{Caller, OverBudget};
 use consumer::{Consumer, Gone, Head, Leg, Summary};
 use hedge::{Raced, Ran, race};
@@ -727,7 +726,7 @@ async fn settle(
     };
     line.send(&countersigns(&signs)).await?;
     // The provider checks it while the consumer reads the end, and not while the consumer's next request waits for it.
-    runtime::give_way().await;
+    tokio::task::yield_now().await;
     if signs.iter().any(|sign| sign.dispute.is_some()) {
         node.leases.end(lease);
     }

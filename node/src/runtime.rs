@@ -188,13 +188,6 @@ fn worker_threads() -> usize {
     (processors / 2).clamp(1, WORKER_THREADS)
 }
 
-/// Lets whoever waits for what this task has just handed on go first: the other tasks of this process, which have it
-/// written out, and then whoever else waits for this processor, since on a small machine that is the one who reads it.
-pub(crate) async fn give_way() {
-    tokio::task::yield_now().await;
-    std::thread::yield_now();
-}
-
 /// The process's one executor.
 pub fn executor() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()

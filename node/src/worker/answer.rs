@@ -14,7 +14,6 @@ use infernet_protocol::stream::session::ToWorker;
 use crate::line::{LineError, Turn, WorkerLine};
 use crate::node::Node;
 use crate::provider::{Moved, Slot};
-use crate::runtime;
 pub(crate) use course::{Answered, Course, Mark};
 
 /// An answer that takes longer is ended: no engine streams for an hour to somebody who still reads.
@@ -112,8 +111,8 @@ async fn pour(
                 let drained = matches!(turn, Ok(Turn::Drained));
                 heed(node, line, turn, request).await?;
                 if drained && answered.frames() <= FIRST_FRAMES {
-                    // A fast engine has more ready.
-                    runtime::give_way().await;
+                    // A fast engine has more ready: what there is is written out first.
+                    tokio::task::yield_now().await;
                 }
             }
             made = make(course, answered), if !line.is_full() => {
