@@ -543,22 +543,10 @@ impl Leases {
     }
 
     /// Checks, files and countersigns a receipt; durable when this returns, so that the signature may be sent.
-    pub(crate) async fn settle(
-        &self,
-        node: &Arc<Node>,
-        lease: &Arc<Lease>,
-        envelope: &[u8],
-    ) -> Result<Settled, SettleError> {
-        let (by, of, envelope) = (node.clone(), lease.clone(), envelope.to_vec());
-        // Two signatures take as long as a whole request: the first tokens of others do not wait for them.
-        let filing = tokio::task::spawn_blocking(move || {
-            let receipt = Verified::<JobReceipt>::from_bytes(&envelope, &by.network)?;
-            let signs = by.leases.file(&by, &of, &receipt);
-            Ok::<_, SettleError>((receipt, signs))
-        });
-        let filed = filing.await.map_err(|error| StoreError::Broken(error.to_string()))?;
-        let (receipt, signs) = filed?;
-        let filed = match signs {
+    pub(crate) async fn settle(&self, node: &Node, lease: &Lease, envelope: &[u8]) -> Result<Settled, SettleError> {
+        // Handing two signatures to another thread takes as long as they do.
+        let receipt = Verified::<JobReceipt>::from_bytes(envelope, &node.network)?;
+        let filed = match self.file(node, lease, &receipt) {
             Ok(signs) => self.store.sync().await.map(|()| signs).map_err(SettleError::from),
             refused => refused,
         };
