@@ -179,7 +179,11 @@ impl Committer {
                 progress.durable = written;
                 progress.applied = written;
             });
-        } else if state.asleep {
+        }
+        let asleep = state.asleep;
+        // Woken before, it would find the lock held and go to sleep again.
+        drop(state);
+        if asleep {
             self.shared.wake.notify_one();
         }
         Ok(Written(written))
