@@ -28,12 +28,17 @@ pub(super) const FAST: &str = "bench";
 /// One that says some words at the pace of a good GPU.
 pub(super) const SHORT: &str = "bench-short";
 /// How long that takes.
-pub(super) const SHORT_TIME: Duration = Duration::from_millis(320);
+pub(super) const SHORT_TIME: Duration = Duration::from_millis(SHORT_WORDS as u64 * TOKEN_MS);
 /// One that says many.
 pub(super) const PACED: &str = "bench-paced";
 
-/// Tokens of one answer of each.
-const TOKENS: [(&str, u32, u64); 3] = [(FAST, 64, 0), (SHORT, 16, 20), (PACED, 250, 20)];
+/// From one token to the next at that pace.
+pub(super) const TOKEN_TIME: Duration = Duration::from_millis(TOKEN_MS);
+
+const TOKEN_MS: u64 = 20;
+const SHORT_WORDS: u32 = 16;
+/// Tokens of one answer of each, and their pace.
+const TOKENS: [(&str, u32, u64); 3] = [(FAST, 64, 0), (SHORT, SHORT_WORDS, TOKEN_MS), (PACED, 250, TOKEN_MS)];
 
 /// `infernet bench engine`: the engine of `bench gateway`, in a process of its own.
 pub(super) fn run(context: &Context) -> Result {

@@ -26,6 +26,9 @@ const SOME: u32 = 16;
 const TURN: u32 = 32;
 /// Engine and gateway are measured in turn; the other gateway, where there is one, after them.
 const IN_TURN: usize = 2;
+/// Readers begin over the time of an answer and one token more, so that the tokens of each fall between those of the
+/// others: over whole tokens they would all come at once.
+const APART: Duration = engine::SHORT_TIME.saturating_add(engine::TOKEN_TIME);
 /// Streams of the paced comparison begin over this time.
 const SPREAD: Duration = Duration::from_secs(1);
 
@@ -143,7 +146,10 @@ async fn first_tokens(stage: &Stage, model: &str, requests: u32, readers: u32, t
         while left > 0 {
             let turn = left.min(turn);
             for (target, (_, series)) in targets.iter().zip(&mut *all) {
-                let (seen, _) = target.streams(model, turn, readers, engine::SHORT_TIME).await?;
+                // Nobody counts the first of each reader: the other's turn was a rest, after which connections to
+                // engines are made again.
+                target.streams(model, readers, readers, APART).await?;
+                let (seen, _) = target.streams(model, turn, readers, APART).await?;
                 seen.iter().for_each(|seen| series.add(seen.first));
             }
             left -= turn;
