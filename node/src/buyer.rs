@@ -102,8 +102,10 @@ pub struct Purchase {
     pub policy: Policy,
     /// The most it pays.
     pub price_cap: Price,
-    /// Nobody but these, where not empty.
+    /// Nobody but these begins the answer, where not empty.
     pub only: Vec<NodeId>,
+    /// Nobody but these goes on with it where a provider breaks off, where not empty.
+    pub only_then: Vec<NodeId>,
     /// Never these.
     pub ignore: Vec<NodeId>,
     /// Quantisations that will do, as ads name them; any where empty.
@@ -144,6 +146,7 @@ impl Purchase {
             policy: Policy::Balanced,
             price_cap: Price::FREE,
             only: Vec::new(),
+            only_then: Vec::new(),
             ignore: Vec::new(),
             quantisations: Vec::new(),
             quality: Quality::default(),

@@ -69,7 +69,8 @@ impl Service {
         preferences.max_price.unwrap_or(self.price_cap).at_most(&self.price_cap)
     }
 
-    fn purchase(&self, request: InferenceRequest) -> Purchase {
+    /// What is bought for a request, from `first` where it names a provider to begin with.
+    fn purchase(&self, request: InferenceRequest, first: Option<NodeId>) -> Purchase {
         let InferenceRequest {
             model,
             request,
@@ -87,7 +88,8 @@ impl Service {
             caller,
             policy: preferences.policy.unwrap_or(self.policy),
             price_cap,
-            only,
+            only: first.map_or_else(|| only.clone(), |first| vec![first]),
+            only_then: only,
             ignore: preferences.ignore,
             quantisations: preferences.quantisations,
             quality: preferences.quality,
@@ -117,23 +119,24 @@ impl Inference for Service {
             false => std::mem::take(&mut request.preferences.order),
         };
         for provider in order {
-            let mut first = request.clone();
-            first.preferences.only = vec![provider];
-            match self.infer_once(first).await {
+            match self.infer_once(request.clone(), Some(provider)).await {
                 Err(error) if error.is_anothers_chance() => {}
                 answered => return answered,
             }
         }
-        self.infer_once(request).await
+        self.infer_once(request, None).await
     }
 }
 
 impl Service {
-    async fn infer_once(&self, request: InferenceRequest) -> Result<Reply, InferError> {
+    async fn infer_once(&self, request: InferenceRequest, first: Option<NodeId>) -> Result<Reply, InferError> {
         let model = request.model.clone();
         let features = request.request.needs.names().collect::<Vec<_>>().join(", ");
-        let needs = format!("{features}, about {} tokens at once", request.request.context);
-        let Answer { head, said } = self.node.buy(self.purchase(request));
+        let mut needs = format!("{features}, a context of {} tokens", request.request.context);
+        if !request.preferences.quantisations.is_empty() {
+            needs = format!("{needs}, {}", request.preferences.quantisations.join(" or "));
+        }
+        let Answer { head, said } = self.node.buy(self.purchase(request, first));
         let (head, chosen) = match head.await {
             Ok(Ok(begun)) => begun,
             Ok(Err(error)) => return Err(error_of(error, &needs)),

@@ -134,6 +134,7 @@ impl Told {
     pub(super) fn rest_of(&self, purchase: &Purchase) -> Purchase {
         let made = u32::try_from(self.tokens.len()).unwrap_or(u32::MAX);
         let mut rest = purchase.clone();
+        rest.only.clone_from(&purchase.only_then);
         rest.weights = self.digest;
         rest.needs = purchase.needs.with(Features::CONTINUE);
         rest.max_output = purchase.max_output.map(|most| most.saturating_sub(made));
