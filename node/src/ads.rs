@@ -24,7 +24,8 @@ const UNHEARD: Duration = Duration::from_millis(250);
 /// Engines are asked for their models this often.
 const REFRESH: Duration = Duration::from_secs(3);
 
-/// Publishes this node's ad now, at its interval, and whenever what it serves changes; withdraws it at the end.
+/// Publishes this node's ad now, at its interval, and whenever what it serves changes; withdraws it when the node is
+/// about to stop.
 pub(crate) async fn publish(node: Arc<Node>) {
     let (mut changes, mut whereabouts) = (node.engines.changes(), node.whereabouts());
     let mut announced = Vec::new();
@@ -44,7 +45,8 @@ pub(crate) async fn publish(node: Arc<Node>) {
             UNHEARD
         };
         tokio::select! {
-            () = node.tasks.cancelled() => break,
+            () = node.leaving.cancelled() => break,
+            () = node.tasks.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
             Ok(()) = changes.changed() => {}
             Ok(()) = whereabouts.changed() => {}

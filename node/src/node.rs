@@ -17,6 +17,7 @@ use infernet_protocol::stream::frames::{FailCode, WorkerFrame};
 use infernet_protocol::{Identity, LeaseId, MicroUsd, Millis, ModelId, Network, NodeId, Price, Verified};
 use infernet_swarm::{Counters, Handle, Hits, Multiaddr, PeerConduct, PeerId, PeerInfo, Reached, Role, Situation};
 use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::buyer::consumer::{self, Answer};
@@ -40,6 +41,8 @@ const SLOTS_USUAL: u16 = 16;
 const RELAYS: usize = 2;
 /// Tasks get this long to end when the node stops.
 const DRAIN: Duration = Duration::from_secs(10);
+/// What was published last gets this long to be written out: gossipsub does not tell when it has been.
+const LAST_WORD: Duration = Duration::from_millis(200);
 
 /// What a provider sells.
 #[derive(Clone, Debug)]
@@ -138,6 +141,8 @@ pub struct Node {
     pub(crate) identity: Identity,
     pub(crate) network: Network,
     pub(crate) tasks: Tasks,
+    /// Cancelled once the node is about to stop.
+    pub(crate) leaving: CancellationToken,
     pub(crate) swarm: Handle,
     pub(crate) store: Store,
     pub(crate) market: Market,
@@ -233,6 +238,7 @@ impl Node {
             identity: settings.identity.clone(),
             network: settings.network.clone(),
             tasks,
+            leaving: CancellationToken::new(),
             buying: Arc::default(),
             lent: AtomicU16::new(0),
             swarm,
@@ -401,12 +407,17 @@ impl Node {
     /// Takes no more work, finishes what runs, withdraws, and stops every task.
     pub async fn stop(&self) {
         self.provider.drain();
+        // Others learn at once that nothing more is taken here, and not when the ad has had its time.
+        self.leaving.cancel();
         let drained = async {
             while self.provider.load().running > 0 || self.buying.load(Ordering::Relaxed) > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         let _ = tokio::time::timeout(DRAIN, drained).await;
+        if self.market.own_ad().is_some() {
+            tokio::time::sleep(LAST_WORD).await;
+        }
         self.leases.end_all();
         self.leases.sweep(self);
         network::keep_reputation(self);

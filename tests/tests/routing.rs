@@ -255,3 +255,18 @@ async fn an_engine_that_appears_is_sold_and_one_that_vanishes_is_withdrawn() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_stops_is_known_to_be_gone_before_its_ad_is_old() {
+    in_time(async {
+        let hub = consumer(44, &[]).await;
+        let at = hub.listening().await.unwrap();
+        let seller = provider(45, &at, Script::default()).await;
+        let buyer = consumer(46, &at).await;
+        let model = ModelId::new("scripted").unwrap();
+        buyer.until_served(&model, 1).await;
+        seller.node.stop().await;
+        buyer.until_withdrawn(&model).await;
+    })
+    .await;
+}
