@@ -256,7 +256,12 @@ fn job(
         Some(told) => Some(backend::Continuation::Tokens(told.tokens.to_vec())),
     };
     let budget = served.max_output();
-    if read.output_tokens_at_most(budget) > budget.saturating_mul(OUTPUT_FACTOR) {
+    // A choice is bounded by what the model gives, whatever was asked for.
+    if read
+        .output_tokens_at_most(budget)
+        .min(budget.saturating_mul(read.choices))
+        > budget.saturating_mul(OUTPUT_FACTOR)
+    {
         return Err(fail(
             FailCode::Request,
             "the request asks for more output than this provider gives; lower `n`",

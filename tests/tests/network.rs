@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use infernet_inference::scripted::{Fault, Reply, Script, ScriptedBackend};
+use infernet_inference::{Endpoint, Request};
 use infernet_node::Unplaced;
 use infernet_node::buyer::consumer::Said;
 use infernet_node::buyer::{BuyError, Purchase};
@@ -39,6 +40,39 @@ async fn an_answer_is_bought_and_receipted() {
         }
         let ran = |peer: &infernet_tests::network::Peer| peer.engine.as_ref().unwrap().counts().completed;
         assert_eq!(ran(&one) + ran(&two), 3);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bound_above_what_a_model_gives_is_kept_by_what_it_gives() {
+    in_time(async {
+        let hub = consumer(5, &[]).await;
+        let at = hub.listening().await.unwrap();
+        let short = Script {
+            context: 64,
+            reply: Reply::Words(1_000),
+            ..Script::default()
+        };
+        let _provider = provider(6, &at, short).await;
+        let buyer = consumer(7, &at).await;
+        let asked = |fields: &str| {
+            let body = format!(
+                r#"{{"model":"scripted","stream":true,{fields},"messages":[{{"role":"user","content":"hello"}}]}}"#
+            );
+            let request = Request::read(Endpoint::ChatCompletions, body.as_bytes()).unwrap();
+            Purchase {
+                max_output: request.max_output.map(|tokens| tokens.saturating_mul(request.choices)),
+                body: body.into(),
+                ..chat("hello")
+            }
+        };
+        let (_, ended) = whole(buyer.buy(asked(r#""max_tokens":1000000"#))).await;
+        assert_eq!(ended.unwrap().usage.output_tokens, 64);
+        let (_, ended) = whole(buyer.buy(asked(r#""n":5,"max_tokens":1000000"#))).await;
+        assert!(ended.unwrap_err().to_string().contains("lower `n`"));
+        let (_, ended) = whole(buyer.buy(asked(r#""n":5,"max_tokens":8"#))).await;
+        ended.unwrap();
     })
     .await;
 }
