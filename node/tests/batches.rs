@@ -223,6 +223,26 @@ async fn what_fails_is_tried_again_and_nobody_there_is_waited_for() {
 }
 
 #[tokio::test]
+async fn progress_is_told_while_all_that_is_left_waits() {
+    let home = Home::temporary().unwrap();
+    let fake = Fake::new(Script {
+        fault: Some(Fault::Hang(0)),
+        fault_requests: Some(1),
+        ..echo()
+    });
+    let stage = Stage::start(&home, fake).await;
+    let id = stage
+        .submit((0..5).map(|number| line(number, question(number))).collect())
+        .await;
+    let batch = stage
+        .until(&id, |batch| batch["request_counts"]["completed"] == 4)
+        .await;
+    assert_eq!(batch["status"], "in_progress");
+    stage.post(&format!("/v1/batches/{id}/cancel"), json!({})).await;
+    stage.until(&id, is("cancelled")).await;
+}
+
+#[tokio::test]
 async fn a_batch_can_be_cancelled_and_keeps_what_it_has() {
     let home = Home::temporary().unwrap();
     let fake = Fake::new(Script {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::{Value, json};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -89,7 +90,6 @@ pub(super) async fn run(
         answers,
         began: Instant::now(),
         results: Mutex::new(results),
-        counted: Mutex::new(Instant::now()),
         batch,
     };
     if driver.batch.status == Status::Cancelling {
@@ -117,7 +117,6 @@ struct Driver<'a> {
     answers: &'a dyn Answers,
     results: Mutex<Results>,
     began: Instant,
-    counted: Mutex<Instant>,
 }
 
 /// How one request went.
@@ -143,6 +142,9 @@ impl Driver<'_> {
         let expires = tokio::time::sleep(window);
         tokio::pin!(expires);
         let mut running = FuturesUnordered::new();
+        let mut counting = tokio::time::interval(COUNTS_EVERY);
+        counting.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = (self.batch.completed, self.batch.failed);
         while !chunks.is_done() {
             while running.len() < CHUNKS_AT_ONCE
                 && let Some((number, items)) = chunks.next(Instant::now())
@@ -159,6 +161,7 @@ impl Driver<'_> {
                     self.give_up(chunks.left(), &mut input)?;
                     return Ok(Status::Expired);
                 }
+                _ = counting.tick() => self.tell_counts(&mut told)?,
                 Some(ran) = running.next() => self.ran(ran?, &mut chunks)?,
                 () = tokio::time::sleep_until(wakes.into()), if running.len() < CHUNKS_AT_ONCE => {}
             }
@@ -178,7 +181,6 @@ impl Driver<'_> {
             match went {
                 Went::Ended(ended) => {
                     unpoisoned(&self.results).add(&ended)?;
-                    self.count_now_and_then()?;
                 }
                 Went::Unasked(item) => run.unasked.push(item),
                 Went::Failed(ended) => {
@@ -210,12 +212,13 @@ impl Driver<'_> {
         Ok(())
     }
 
-    fn count_now_and_then(&self) -> Result<(), BatchError> {
-        let mut counted = unpoisoned(&self.counted);
-        if counted.elapsed() >= COUNTS_EVERY {
-            *counted = Instant::now();
-            self.batches
-                .change(&self.batch.id, |batch| count(batch, &unpoisoned(&self.results)))?;
+    /// Writes down how far it is, where that is not what was told last.
+    fn tell_counts(&self, told: &mut (u32, u32)) -> Result<(), BatchError> {
+        let results = unpoisoned(&self.results);
+        let counts = (results.completed, results.failed);
+        if counts != *told {
+            self.batches.change(&self.batch.id, |batch| count(batch, &results))?;
+            *told = counts;
         }
         Ok(())
     }
