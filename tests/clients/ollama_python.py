@@ -19,6 +19,10 @@ def models(client: ollama.Client) -> str:
     check(client.ps().models is not None, "and nothing is loaded here")
     check(client.pull(name).status == "success", "a model of the network needs no pulling")
     raises(ollama.ResponseError, "one that nobody serves cannot be", lambda: client.pull("no-such-model"))
+    check(client.generate(name, "").done_reason == "load", "nor loading, which programs ask for")
+    check(client.chat(name, []).done_reason == "load", "in a chat too")
+    check(client.generate(name, "", keep_alive=0).done_reason == "unload", "nor unloading")
+    raises(ollama.ResponseError, "one that nobody serves cannot be loaded", lambda: client.generate("no-such-model", ""))
     return name
 
 
@@ -27,7 +31,7 @@ def chat(client: ollama.Client, model: str) -> None:
     answer = client.chat(model, STORY, options=bounded)
     check(answer.done and bool(answer.message.content), "a chat answers")
     check(answer.done_reason == "length" and 0 < answer.eval_count <= 12, "it tells why it ended, and its tokens")
-    check(answer.prompt_eval_count > 0 and answer.total_duration > 0, "and what it took")
+    check(answer.prompt_eval_count > 0 and answer.total_duration >= answer.eval_duration > 0, "and what it took")
     parts = list(client.chat(model, STORY, stream=True, options=bounded))
     check(len(parts) > 2 and parts[-1].done and not parts[0].done, "a chat streams")
     check(bool("".join(part.message.content for part in parts)), "a stream has text")

@@ -17,6 +17,7 @@ use infernet_protocol::ModelId;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::answer::Wanted;
+use super::dialect::ollama::Loading;
 use super::dialect::{self, Dialect, anthropic, ollama, responses};
 use super::errors::{ApiError, similar};
 use super::inference::{InferError, Reply, ServedModel};
@@ -203,11 +204,34 @@ async fn messages(State(shared): Gateway, request: Request) -> Response {
 }
 
 async fn ollama_chat(State(shared): Gateway, request: Request) -> Response {
-    serve(&shared, "ollama_chat", Words::Other(ollama::read_chat), request).await
+    ollama_text(&shared, "ollama_chat", Words::Other(ollama::read_chat), request).await
 }
 
 async fn ollama_generate(State(shared): Gateway, request: Request) -> Response {
-    serve(&shared, "ollama_generate", Words::Other(ollama::read_generate), request).await
+    ollama_text(&shared, "ollama_generate", Words::Other(ollama::read_generate), request).await
+}
+
+/// No model of the network needs loading, so one that somebody serves is loaded already.
+async fn ollama_text(shared: &Arc<Shared>, route: &'static str, words: Words, request: Request) -> Response {
+    let arrived = Arrived::now(&request, shared.settings.deadline);
+    let answered = async {
+        let (body, share) = read_body(shared, request).await?;
+        let Some(Loading { asked, mut told }) = Loading::read(&body) else {
+            return Ok(respond_to(shared, route, words, body, &arrived, Some(share)).await);
+        };
+        reading::read(&words, &asked.into(), &arrived)?;
+        told["model"] = served(shared, &body).await?.id.as_str().into();
+        shared.metrics.responded(route, StatusCode::OK);
+        Ok::<_, ApiError>(Json(told).into_response())
+    };
+    match answered.await {
+        Ok(response) => response,
+        Err(error) => {
+            let response = error.into_response();
+            shared.metrics.responded(route, response.status());
+            response
+        }
+    }
 }
 
 async fn ollama_embed(State(shared): Gateway, request: Request) -> Response {
@@ -276,7 +300,11 @@ async fn ollama_pull(State(shared): Gateway, request: Request) -> Response {
 /// The served model that a request names.
 async fn named(shared: &Arc<Shared>, request: Request) -> Result<ServedModel, ApiError> {
     let (body, _share) = read_body(shared, request).await?;
-    let name = ollama::named(&body)?;
+    served(shared, &body).await
+}
+
+async fn served(shared: &Arc<Shared>, body: &[u8]) -> Result<ServedModel, ApiError> {
+    let name = ollama::named(body)?;
     let served = shared.inference.models().await;
     let id = ModelId::new(&name).ok();
     let found = served.iter().find(|model| Some(&model.id) == id.as_ref());

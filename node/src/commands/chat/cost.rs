@@ -10,6 +10,8 @@ use crate::out::short_peer;
 
 /// Answers whose receipts are still awaited; older ones are left to `infernet receipts`.
 const AWAITED: usize = 64;
+/// Shorter than this, the time from the first text to the last says nothing of an engine's speed.
+const STREAMED: Duration = Duration::from_millis(100);
 
 /// What one answer used, or several did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,13 +135,15 @@ impl Pace {
         self.came.map(|(first, _)| first - self.asked)
     }
 
-    /// Tokens per second after the first one.
+    /// Tokens per second after the first one; of an answer that came all but at once, of all of it.
     fn speed(&self, tokens: u64) -> Option<u64> {
         let (first, last) = self.came?;
-        let micros = u64::try_from((last - first).as_micros())
-            .ok()
-            .filter(|micros| *micros > 0)?;
-        Some(tokens.checked_sub(1)?.saturating_mul(1_000_000) / micros)
+        let (tokens, time) = match last - first {
+            streamed if streamed >= STREAMED => (tokens.checked_sub(1)?, streamed),
+            _ => (tokens, last - self.asked),
+        };
+        let micros = u64::try_from(time.as_micros()).ok().filter(|micros| *micros > 0)?;
+        (tokens > 1).then(|| tokens.saturating_mul(1_000_000) / micros)
     }
 
     /// The line below an answer: who gave it, how fast, and what it cost. What is not known is left out.
@@ -234,6 +238,14 @@ mod tests {
         assert_eq!(
             slow.line(None, Some(usage(1, 1, 0))),
             "first token 12 s · 1 in, 1 out · $0"
+        );
+        let mut at_once = Pace::new(asked);
+        for micros in [500_000, 500_060] {
+            at_once.text(asked + Duration::from_micros(micros));
+        }
+        assert_eq!(
+            at_once.line(None, Some(usage(1, 50, 0))),
+            "first token 500 ms · 99 tokens/s · 1 in, 50 out · $0"
         );
     }
 }

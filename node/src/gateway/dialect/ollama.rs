@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use infernet_inference::Endpoint;
+use infernet_inference::json::{self, Edit, Object};
 use infernet_protocol::capability::Features;
 use serde_json::{Map, Value, json};
 
@@ -61,10 +62,8 @@ pub(in crate::gateway) fn read_chat(body: &[u8]) -> Result<Translated, ApiError>
 pub(in crate::gateway) fn read_generate(body: &[u8]) -> Result<Translated, ApiError> {
     let mut fields = Fields::read(body)?;
     let mut request = Map::new();
-    // Ollama loads a model for an empty prompt, which a network has no need of.
     let prompt = fields.text("prompt")?.filter(|prompt| !prompt.is_empty());
-    let prompt =
-        prompt.ok_or_else(|| ApiError::invalid("`prompt` is required: nothing needs loading here", "prompt"))?;
+    let prompt = prompt.ok_or_else(|| ApiError::invalid("`prompt` is required", "prompt"))?;
     let suffix = fields.text("suffix")?.filter(|suffix| !suffix.is_empty());
     let raw = fields.flag("raw")?.unwrap_or(false);
     let (system, images) = (fields.text("system")?, fields.list("images")?.unwrap_or_default());
@@ -86,6 +85,44 @@ pub(in crate::gateway) fn read_generate(body: &[u8]) -> Result<Translated, ApiEr
     messages.push(json!({ "role": "user", "content": user(prompt, &images)? }));
     request.insert("messages".to_owned(), messages.into());
     finish(fields, request, Kind::Generate)
+}
+
+/// A request that asks for no text: Ollama's programs have a model loaded that way before they use it, and unloaded with
+/// a `keep_alive` of 0.
+pub(in crate::gateway) struct Loading {
+    /// The same request with a text, by which the rest of it is checked.
+    pub(in crate::gateway) asked: Vec<u8>,
+    /// What it is told, but for the model.
+    pub(in crate::gateway) told: Value,
+}
+
+impl Loading {
+    pub(in crate::gateway) fn read(body: &[u8]) -> Option<Self> {
+        let object = Object::read(body).ok()?;
+        let is_empty = |list: &[u8]| list.starts_with(b"[") && json::elements(list).next().is_none();
+        let (edit, mut told) = match (object.get("prompt"), object.get("messages")) {
+            (Some(br#""""#), None) => (Edit::set("prompt", r#""-""#), json!({ "response": "" })),
+            (None, Some(messages)) if is_empty(messages) => (
+                Edit::set("messages", r#"[{"role":"user","content":"-"}]"#),
+                json!({ "message": { "role": "assistant", "content": "" } }),
+            ),
+            _ => return None,
+        };
+        let leaves = object.get("keep_alive").is_some_and(is_no_time);
+        told["created_at"] = now().into();
+        told["done"] = true.into();
+        told["done_reason"] = if leaves { "unload" } else { "load" }.into();
+        Some(Self {
+            asked: object.edited(&[edit]),
+            told,
+        })
+    }
+}
+
+/// Whether a `keep_alive` is none: `0`, or a duration such as `"0s"`.
+fn is_no_time(text: &[u8]) -> bool {
+    let digits = str::from_utf8(text).map(|text| text.trim_matches('"').trim_end_matches(char::is_alphabetic));
+    digits.is_ok_and(|digits| digits.parse() == Ok(0.0))
 }
 
 /// Reads a request for embeddings; `single` is the older route with one text and one vector.
@@ -357,7 +394,8 @@ impl Lines {
     /// What the last line says beside: why it ended, how long it took, how much it was.
     fn end(&self, line: &mut Value) {
         let total = self.nanos();
-        let first = self.first.unwrap_or(total);
+        // What came in one piece took all that time: programs divide the tokens by it.
+        let first = self.first.filter(|first| *first < total).unwrap_or(0);
         line["done"] = true.into();
         line["done_reason"] = self.reason.into();
         line["total_duration"] = total.into();
