@@ -86,6 +86,12 @@ pub enum Unplaced {
         /// The model.
         model: ModelId,
     },
+    /// Providers there are, but none that the request lets it go to.
+    #[error("no provider of `{model}` is one that the request allows")]
+    LeftOut {
+        /// The model.
+        model: ModelId,
+    },
     /// Providers there are, but none is free or answers.
     #[error("no provider of `{model}` is free")]
     NobodyFree {

@@ -350,6 +350,13 @@ impl Market {
         unwanted
     }
 
+    /// Whether anybody who advertises what a purchase asks for is one that it may go to.
+    fn allows_any(&self, purchase: &Purchase) -> bool {
+        let state = self.state();
+        let mut serving = state.registry.serving(&purchase.model, clock::wall());
+        serving.any(|(ad, entry)| purchase.accepts(entry) && purchase.may_go_to(&ad.signer()))
+    }
+
     /// Whether a provider has failed so often in a row that others go first.
     pub(crate) fn keeps_failing(&self, node: &NodeId) -> bool {
         self.state().breaker.is_open(node, Instant::now())

@@ -271,6 +271,9 @@ fn unplaced_of(unplaced: Unplaced, needs: &str) -> InferError {
             model: model.to_string(),
             needs: needs.to_owned(),
         },
+        Unplaced::LeftOut { model } => InferError::LeftOut {
+            model: model.to_string(),
+        },
         Unplaced::NobodyFree { .. } => InferError::NobodyFree {
             retry_after: RETRY_AFTER,
         },

@@ -215,7 +215,7 @@ async fn what_cannot_be_bought_is_said_in_so_many_words() {
             output: MicroUsd(500_000),
             ..Price::FREE
         };
-        let _seller = start(Settings {
+        let seller = start(Settings {
             selling: Some(dear),
             ..settings(52, &at)
         })
@@ -229,6 +229,15 @@ async fn what_cannot_be_bought_is_said_in_so_many_words() {
             other => panic!("{other:?}"),
         };
         assert_eq!(cheapest.output, MicroUsd(500_000));
+        let left_out = Purchase {
+            ignore: vec![seller.id()],
+            ..chat("hello")
+        };
+        let (_, ended) = whole(buyer.buy(left_out)).await;
+        assert!(
+            matches!(&ended, Err(BuyError::Unplaced(Unplaced::LeftOut { .. }))),
+            "{ended:?}"
+        );
         let unknown = Purchase {
             model: ModelId::new("scriptd").unwrap(),
             ..chat("hello")

@@ -291,7 +291,7 @@ async fn whole(response: Response) -> Answered {
     let refusal = response.extensions().get::<ApiError>().and_then(ApiError::word);
     let waits = response.headers().contains_key(RETRY_AFTER);
     let nobody = match refusal {
-        Some("model_not_found" | "no_provider_free" | "rate_limit_exceeded") => true,
+        Some("model_not_found" | "no_allowed_provider" | "no_provider_free" | "rate_limit_exceeded") => true,
         // What can never be afforded is not waited for.
         Some("budget") => waits,
         _ => false,

@@ -240,7 +240,7 @@ impl ApiError {
         let hint = if near.is_empty() {
             "/v1/models lists what is served".into()
         } else {
-            format!("did you mean {}", near.join(" or "))
+            format!("did you mean {}?", near.join(" or "))
         };
         Self::new(
             StatusCode::NOT_FOUND,
@@ -274,6 +274,9 @@ impl ApiError {
             }
             InferError::Unfit { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, INVALID, message).code("unsupported_feature")
+            }
+            InferError::LeftOut { .. } => {
+                Self::new(StatusCode::NOT_FOUND, INVALID, message).code("no_allowed_provider")
             }
             InferError::NobodyFree { retry_after } => Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, message)
                 .code("no_provider_free")

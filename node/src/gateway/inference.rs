@@ -210,6 +210,12 @@ pub enum InferError {
         /// What it needs, for people.
         needs: String,
     },
+    /// There are providers, and none that the request allows.
+    #[error("`{model}` is served only by providers that `provider.only` and `provider.ignore` leave out")]
+    LeftOut {
+        /// The model.
+        model: String,
+    },
     /// There are providers, and none is free.
     #[error("no provider is free; try again in a moment")]
     NobodyFree {
@@ -259,6 +265,7 @@ impl InferError {
             | Self::NoRail { .. }
             | Self::OverBudget { .. }
             | Self::Unfit { .. }
+            | Self::LeftOut { .. }
             | Self::NobodyFree { .. }
             | Self::TooManyWait { .. } => true,
             Self::Failed { delivered, .. } => !delivered,

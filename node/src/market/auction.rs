@@ -94,7 +94,8 @@ impl Market {
         let leave_out = &leave_out[..];
         let began =
             self.with_view(|view| Auction::begin(self.want(purchase, leave_out), view, clock::entropy(), clock::now()));
-        let (mut auction, mut effects) = began.map_err(|missing| unplaced(purchase, &missing, &unwanted))?;
+        let (mut auction, mut effects) =
+            began.map_err(|missing| unplaced(purchase, &missing, &unwanted, self.allows_any(purchase)))?;
         loop {
             let (placed, closed) = self.round(node, auction, effects).await;
             if closed == Closed::Ranked {
@@ -320,10 +321,12 @@ impl Market {
     }
 }
 
-fn unplaced(purchase: &Purchase, missing: &NoProvider, unwanted: &[NodeId]) -> Unplaced {
+fn unplaced(purchase: &Purchase, missing: &NoProvider, unwanted: &[NodeId], allows_any: bool) -> Unplaced {
     let model = purchase.model.clone();
     if !unwanted.is_empty() && missing.excluded as usize <= unwanted.len() {
         Unplaced::Unfit { model }
+    } else if missing.excluded > 0 && !allows_any {
+        Unplaced::LeftOut { model }
     } else if missing.excluded > 0 {
         Unplaced::NobodyFree { model }
     } else if missing.no_rail > 0 {

@@ -114,7 +114,7 @@ pub(super) fn refused(error: &Value) -> Failure {
         .as_str()
         .unwrap_or("the gateway refused without a word");
     let exit = match error["error"]["code"].as_str() {
-        Some("model_not_found" | "no_provider_free") => Exit::Unreachable,
+        Some("model_not_found" | "no_allowed_provider" | "no_provider_free") => Exit::Unreachable,
         _ => Exit::Failed,
     };
     Failure::new(exit, plain(message))
