@@ -33,7 +33,7 @@ pub(super) fn run(args: &StartArgs, context: &Context) -> Result {
 /// Stops the node and starts it again, with the flags of its last start where none are given.
 pub(super) fn restart(args: &NodeArgs, context: &Context) -> Result {
     let arguments = if args.is_empty() {
-        last_arguments(context)
+        last_arguments(context)?
     } else {
         args.arguments()
     };
@@ -178,7 +178,19 @@ fn write_pid(child: &Child, arguments: &[OsString], context: &Context) -> Result
     Ok(home::write_atomically(&context.home.pid_file(), text.as_bytes())?)
 }
 
-fn last_arguments(context: &Context) -> Vec<OsString> {
+/// The flags of the last start in the background. Those of a node that runs in another way are not known.
+fn last_arguments(context: &Context) -> Result<Vec<OsString>> {
     let text = fs::read_to_string(context.home.pid_file()).unwrap_or_default();
-    text.lines().skip(1).map(OsString::from).collect()
+    let mut lines = text.lines();
+    let started: Option<u32> = lines.next().and_then(|pid| pid.parse().ok());
+    match context.home.holder()? {
+        Some(pid) if started != Some(pid) => Err(Failure::new(
+            Exit::Usage,
+            format_args!(
+                "the node that runs here (pid {pid}) was not begun by `infernet start`, so its flags are not known: \
+                 name them, or end it and begin it again as before"
+            ),
+        )),
+        _ => Ok(lines.map(OsString::from).collect()),
+    }
 }
