@@ -251,12 +251,20 @@ async fn results(gateway: &Gateway, args: &BatchResultsArgs, context: &Context) 
         None => Box::new(std::io::stdout()),
         Some(path) => {
             let opened = home::private_file().write(true).create_new(true).open(path);
-            Box::new(opened.map_err(|error| failed(format_args!("`{}` cannot be made: {error}", path.display())))?)
+            Box::new(opened.map_err(|error| match error.kind() {
+                std::io::ErrorKind::AlreadyExists => {
+                    failed(format_args!("`{}` exists already: name another file", path.display()))
+                }
+                _ => failed(format_args!("`{}` cannot be made: {error}", path.display())),
+            })?)
         }
     };
     while let Some(bytes) = answer.chunk().await.map_err(failed)? {
         to.write_all(&bytes)?;
     }
     to.flush()?;
+    if let Some(path) = &args.output {
+        context.out.note(format_args!("written to `{}`", path.display()));
+    }
     Ok(Exit::Done)
 }

@@ -45,7 +45,7 @@ pub(super) fn run(args: &ModelsArgs, context: &Context) -> Result {
     if models.is_empty() {
         let hidden = known.len();
         out.note(format_args!(
-            "none of the {hidden} models that are served is like that: leave `--search` or `--free` out to see them"
+            "{hidden} served, and none is like that: leave `--search` or `--free` out to see them"
         ));
         return Ok(Exit::Done);
     }

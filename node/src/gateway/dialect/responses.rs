@@ -465,7 +465,7 @@ impl Answer {
                 self.tell("response.function_call_arguments.done", said, out);
             }
         }
-        let whole = self.item(&item, "completed");
+        let whole = self.item(&item, self.status());
         let index = self.output.len();
         self.tell(
             "response.output_item.done",
@@ -607,8 +607,10 @@ impl Dialect for Answer {
                 arguments: text("arguments"),
             });
         }
-        for item in items {
-            let whole = self.item(&item, "completed");
+        let last = items.len().saturating_sub(1);
+        for (place, item) in items.iter().enumerate() {
+            let status = if place == last { self.status() } else { "completed" };
+            let whole = self.item(item, status);
             self.output.push(whole);
         }
         self.response(self.status(), Value::Null)
