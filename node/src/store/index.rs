@@ -24,8 +24,8 @@ const SCHEMA: u64 = 3;
 /// A lease that nobody came back for is kept open this long after its end, in milliseconds: 30 days.
 const UNSETTLED_KEPT: u64 = 30 * 24 * 3600 * 1000;
 
-/// Records that are taken in before others may have the processor: that is a fraction of a millisecond. Where processors are
-/// full each time may cost a whole turn of somebody else, and a sync of the journal may wait behind it.
+/// Records that are taken in before others may have the processor: that is a fraction of a millisecond. Where processors
+/// are full each time may cost a whole turn of somebody else, and a sync of the journal may wait behind it.
 const GIVE_WAY_EVERY: u64 = 16;
 
 const META_SCHEMA: &[u8] = b"schema";
