@@ -22,6 +22,7 @@ def models(client: ollama.Client) -> str:
     check(client.generate(name, "").done_reason == "load", "nor loading, which programs ask for")
     check(client.chat(name, []).done_reason == "load", "in a chat too")
     check(client.generate(name, "", keep_alive=0).done_reason == "unload", "nor unloading")
+    check(client.generate(name, keep_alive="0s").done_reason == "unload", "with no prompt at all")
     raises(ollama.ResponseError, "one that nobody serves cannot be loaded", lambda: client.generate("no-such-model", ""))
     return name
 

@@ -25,6 +25,7 @@ use infernet_protocol::{Price, RequestId};
 use serde_json::Value;
 
 use super::answer::{self, Wanted};
+use super::dialect::ollama::Loading;
 use super::dialect::{Dialect, anthropic, ollama, responses};
 use super::errors::ApiError;
 use super::extension::FIELDS;
@@ -77,7 +78,19 @@ pub fn request(input: &[u8]) -> bool {
         caller: None,
     };
     let _ = ollama::named(body).map_err(|error| refused(&error));
-    match reading::read(&words(*reader), &Bytes::copy_from_slice(body), &arrived) {
+    let loading = match number(*reader) {
+        6 => Loading::of_chat(body),
+        7 => Loading::of_generate(body),
+        _ => None,
+    };
+    let body = loading.map_or_else(
+        || Bytes::copy_from_slice(body),
+        |Loading { asked, told }| {
+            assert!(told["done"] == true && told["done_reason"].is_string(), "{told}");
+            asked.into()
+        },
+    );
+    match reading::read(&words(*reader), &body, &arrived) {
         Ok(asked) => holds(&asked.request),
         Err(error) => {
             refused(&error);

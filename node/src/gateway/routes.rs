@@ -204,19 +204,27 @@ async fn messages(State(shared): Gateway, request: Request) -> Response {
 }
 
 async fn ollama_chat(State(shared): Gateway, request: Request) -> Response {
-    ollama_text(&shared, "ollama_chat", Words::Other(ollama::read_chat), request).await
+    let words = Words::Other(ollama::read_chat);
+    ollama_text(&shared, "ollama_chat", Loading::of_chat, words, request).await
 }
 
 async fn ollama_generate(State(shared): Gateway, request: Request) -> Response {
-    ollama_text(&shared, "ollama_generate", Words::Other(ollama::read_generate), request).await
+    let words = Words::Other(ollama::read_generate);
+    ollama_text(&shared, "ollama_generate", Loading::of_generate, words, request).await
 }
 
 /// No model of the network needs loading, so one that somebody serves is loaded already.
-async fn ollama_text(shared: &Arc<Shared>, route: &'static str, words: Words, request: Request) -> Response {
+async fn ollama_text(
+    shared: &Arc<Shared>,
+    route: &'static str,
+    loading: fn(&[u8]) -> Option<Loading>,
+    words: Words,
+    request: Request,
+) -> Response {
     let arrived = Arrived::now(&request, shared.settings.deadline);
     let answered = async {
         let (body, share) = read_body(shared, request).await?;
-        let Some(Loading { asked, mut told }) = Loading::read(&body) else {
+        let Some(Loading { asked, mut told }) = loading(&body) else {
             return Ok(respond_to(shared, route, words, body, &arrived, Some(share)).await);
         };
         reading::read(&words, &asked.into(), &arrived)?;

@@ -97,17 +97,24 @@ pub(in crate::gateway) struct Loading {
 }
 
 impl Loading {
-    pub(in crate::gateway) fn read(body: &[u8]) -> Option<Self> {
-        let object = Object::read(body).ok()?;
+    pub(in crate::gateway) fn of_chat(body: &[u8]) -> Option<Self> {
         let is_empty = |list: &[u8]| list.starts_with(b"[") && json::elements(list).next().is_none();
-        let (edit, mut told) = match (object.get("prompt"), object.get("messages")) {
-            (Some(br#""""#), None) => (Edit::set("prompt", r#""-""#), json!({ "response": "" })),
-            (None, Some(messages)) if is_empty(messages) => (
-                Edit::set("messages", r#"[{"role":"user","content":"-"}]"#),
-                json!({ "message": { "role": "assistant", "content": "" } }),
-            ),
-            _ => return None,
-        };
+        let edit = Edit::set("messages", r#"[{"role":"user","content":"-"}]"#);
+        let told = json!({ "message": { "role": "assistant", "content": "" } });
+        Self::read(body, "messages", is_empty, edit, told)
+    }
+
+    pub(in crate::gateway) fn of_generate(body: &[u8]) -> Option<Self> {
+        let edit = Edit::set("prompt", r#""-""#);
+        Self::read(body, "prompt", |text| text == br#""""#, edit, json!({ "response": "" }))
+    }
+
+    /// Where the `field` to answer is `empty` or not there.
+    fn read(body: &[u8], field: &str, empty: fn(&[u8]) -> bool, edit: Edit<'static>, mut told: Value) -> Option<Self> {
+        let object = Object::read(body).ok()?;
+        if !object.get(field).is_none_or(|text| text == b"null" || empty(text)) {
+            return None;
+        }
         let leaves = object.get("keep_alive").is_some_and(is_no_time);
         told["created_at"] = now().into();
         told["done"] = true.into();
