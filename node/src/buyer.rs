@@ -526,8 +526,9 @@ async fn attempt(
     match received {
         Ok(receipt) => {
             lease.keep_if_idle(line);
-            node.market
-                .delivered(&lease.papers.bid, receiving.pace(receipt.step.output_tokens));
+            let bid = &lease.papers.bid;
+            let pace = receiving.pace(receipt.step.output_tokens, bid.ttft);
+            node.market.delivered(bid, pace);
             node.leases.was_read(purchase, lease.worker);
             if let Some(first) = receiving.first_word() {
                 node.market.said_first_word(lease.worker, purchase, first);
@@ -630,12 +631,7 @@ async fn receive(
                     let (provider, why) = (lease.worker, "it goes on where the one before broke off".to_owned());
                     node.happenings.tell(|| Happening::WentOn { provider, why });
                     seam = Some(told::seam(&lease.worker));
-                    if head.status != 200
-                        || !head
-                            .content_type
-                            .as_str()
-                            .starts_with(ContentType::EventStream.as_str())
-                    {
+                    if head.status != 200 || ContentType::of(head.content_type.as_str()) != ContentType::EventStream {
                         failed = Some(Failure::Lost("it does not go on with another's answer".to_owned()));
                         line.send(&[Cancel { request }.into()]).await?;
                     }

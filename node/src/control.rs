@@ -20,6 +20,7 @@ use crate::store;
 pub struct Controlled {
     node: Arc<Node>,
     gateway: Option<String>,
+    metrics: Option<String>,
     home: Home,
     began: Instant,
 }
@@ -27,10 +28,11 @@ pub struct Controlled {
 impl Controlled {
     /// Controls `node`, whose books are in `home`.
     #[must_use]
-    pub fn new(node: Arc<Node>, gateway: Option<String>, home: Home) -> Self {
+    pub fn new(node: Arc<Node>, gateway: Option<String>, metrics: Option<String>, home: Home) -> Self {
         Self {
             node,
             gateway,
+            metrics,
             home,
             began: Instant::now(),
         }
@@ -53,9 +55,11 @@ impl Control for Controlled {
         Ok(json!({
             "peer_id": node.id().peer_id(),
             "npub": node.id().npub(),
+            "version": env!("CARGO_PKG_VERSION"),
             "network": node.network.as_str(),
             "listen": listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "gateway": self.gateway,
+            "metrics": self.metrics,
             "reached": match reached {
                 Reached { directly: true, .. } => "directly",
                 Reached { relays: 0, .. } => "not known",
@@ -144,7 +148,7 @@ impl Control for Controlled {
     }
 
     async fn models(&self) -> Answer {
-        Ok(service::served(&self.node)
+        Ok(service::served_or_ours(&self.node)
             .iter()
             .map(crate::gateway::models::model)
             .collect::<Vec<_>>()

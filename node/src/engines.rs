@@ -165,15 +165,22 @@ impl Engines {
         *self.measured.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Learns from a request that has ended.
-    pub(crate) fn observe(&self, step: &Step) {
+    /// Learns from a request that has ended. An answer that came in one piece tells only how long all of it took.
+    pub(crate) fn observe(&self, step: &Step, is_streamed: bool) {
         if step.status != Status::Completed || step.output_tokens == 0 {
             return;
         }
-        let streaming = u64::from(step.duration.0.saturating_sub(step.ttft.0)).max(1);
-        let speed = u64::from(step.output_tokens.saturating_sub(1)) * 1_000_000 / streaming;
         let mut measured = self.measured.write().unwrap_or_else(PoisonError::into_inner);
-        measured.ttft = Millis(smooth(measured.ttft.0, u64::from(step.ttft.0)));
+        let first = if is_streamed {
+            measured.ttft = Millis(smooth(measured.ttft.0, u64::from(step.ttft.0)));
+            step.ttft
+        } else {
+            Some(measured.ttft)
+                .filter(|usual| *usual < step.duration)
+                .unwrap_or_default()
+        };
+        let streaming = u64::from(step.duration.0.saturating_sub(first.0)).max(1);
+        let speed = u64::from(step.output_tokens.saturating_sub(1)) * 1_000_000 / streaming;
         // The speed of an answer of a few tokens says nothing.
         if step.output_tokens >= 8 {
             measured.speed = smooth(measured.speed, speed);

@@ -30,6 +30,10 @@ const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
 /// A list that was read is read again after this: bootstrap nodes come and go within days.
 const READ_AGAIN: Duration = Duration::from_secs(3600);
+/// A network that was told where to be joined is joined within this, or something is wrong.
+const ALONE_AFTER: Duration = Duration::from_secs(10);
+/// Places to join at that are named in one message.
+const SOURCES_TOLD: usize = 3;
 /// Addresses kept of one peer that was met: TCP and QUIC.
 const ADDRESSES_PER_PEER: usize = 2;
 
@@ -274,6 +278,33 @@ pub(crate) async fn follow(node: Arc<Node>, source: Source) {
             }
         };
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// That nobody whom this node was told of has answered, for people; `None` where somebody did, or none was named.
+pub(crate) async fn alone(node: &Node, sources: &[Source]) -> Option<String> {
+    let peers = node.peers().await.unwrap_or_default();
+    if sources.is_empty() || peers.iter().any(|peer| peer.same_network == Some(true)) {
+        return None;
+    }
+    let named: Vec<String> = sources
+        .iter()
+        .take(SOURCES_TOLD)
+        .map(|source| format!("`{source}`"))
+        .collect();
+    let more = if sources.len() > SOURCES_TOLD { ", ..." } else { "" };
+    Some(format!(
+        "no node of the network `{}` answers at {}{more}: see whether the address is right and the node runs",
+        node.network,
+        named.join(", ")
+    ))
+}
+
+/// Says once that this node is alone though it was told whom to join.
+pub(crate) async fn watch_alone(node: Arc<Node>, sources: Vec<Source>) {
+    tokio::time::sleep(ALONE_AFTER).await;
+    if let Some(why) = alone(&node, &sources).await {
+        warn!("{why}; this node goes on trying");
     }
 }
 

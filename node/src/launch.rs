@@ -147,10 +147,6 @@ pub(crate) async fn launch_for(
         Some(address) => Some(serve(home, config, address, &node, tasks).await?),
         None => None,
     };
-    if purpose == Purpose::Run {
-        let control = Controlled::new(node.clone(), gateway.clone(), (**home).clone());
-        ipc::serve(home, Arc::new(control), tasks)?;
-    }
     let metrics = match config.metrics {
         Some(address) => {
             let bound = metrics::serve(node.clone(), address, tasks).await;
@@ -159,6 +155,10 @@ pub(crate) async fn launch_for(
         }
         None => None,
     };
+    if purpose == Purpose::Run {
+        let control = Controlled::new(node.clone(), gateway.clone(), metrics.clone(), (**home).clone());
+        ipc::serve(home, Arc::new(control), tasks)?;
+    }
     Ok(Launched {
         listen: node.listening().await?,
         node,
@@ -272,9 +272,8 @@ async fn engines(config: &Config) -> Result<Sources, LaunchError> {
 
 /// What is sold, and what is for this node's own consumers alone.
 async fn shared_out(config: &Config) -> Result<(Sources, Sources), LaunchError> {
-    let local = config.consumer.local_first;
     if config.role == Role::Consumer {
-        let own = if local {
+        let own = if config.consumer.local_first {
             engines(config).await?
         } else {
             Sources::default()
@@ -283,7 +282,7 @@ async fn shared_out(config: &Config) -> Result<(Sources, Sources), LaunchError> 
     }
     let mut own = Sources::default();
     // A model file is sold only where the embedded engine was asked for by name.
-    if local && config.provider.backend == config::Backend::Auto && config.provider.model.is_some() {
+    if config.provider.backend == config::Backend::Auto && config.provider.model.is_some() {
         own.backends.push(embedded(config).await?);
     }
     Ok((engines(config).await?, own))

@@ -250,6 +250,8 @@ impl Node {
         node.tasks.spawn_until_cancelled("twin", twin::watch(node.clone()));
         node.tasks
             .spawn_until_cancelled("sweep", network::sweep(node.clone(), recovered.peers));
+        let alone = joining::watch_alone(node.clone(), settings.bootstrap.clone());
+        node.tasks.spawn_until_cancelled("alone", alone);
         for source in joining::lists(&settings.bootstrap) {
             node.tasks
                 .spawn_until_cancelled("join", joining::follow(node.clone(), source));
@@ -503,6 +505,11 @@ impl Node {
         Some((served, Some(Lent(self.clone()))))
     }
 
+    /// Whether an engine of this node serves a model, be it free or not.
+    pub(crate) fn serves_itself(&self, model: &ModelId) -> bool {
+        self.own.find(model).is_some() || self.engines.find(model).is_some()
+    }
+
     /// Models that this node's own engines serve.
     pub(crate) fn models_of_our_own(&self) -> Vec<Model> {
         let mut models = self.own.served();
@@ -511,8 +518,8 @@ impl Node {
     }
 
     /// Learns from a receipt of our own how fast our engines are.
-    pub(crate) fn observe(&self, receipt: &Verified<JobReceipt>) {
-        self.engines.observe(&receipt.step);
+    pub(crate) fn observe(&self, receipt: &Verified<JobReceipt>, is_streamed: bool) {
+        self.engines.observe(&receipt.step, is_streamed);
         if let Some(model) = self.provider.model(&receipt.lease) {
             let measured = self.engines.measured();
             self.provider.measured(

@@ -66,10 +66,33 @@ macro_rules! exits {
     )+};
 }
 
+impl From<crate::home::HomeError> for Failure {
+    fn from(error: crate::home::HomeError) -> Self {
+        let exit = match error {
+            crate::home::HomeError::Unknown | crate::home::HomeError::Permissions { .. } => Exit::Usage,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<crate::launch::LaunchError> for Failure {
+    fn from(error: crate::launch::LaunchError) -> Self {
+        use crate::gateway::GatewayError;
+        use crate::launch::LaunchError;
+        let exit = match error {
+            LaunchError::Address(_) | LaunchError::Fallback { .. } | LaunchError::Gateway(GatewayError::Exposed(_)) => {
+                Exit::Usage
+            }
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
+}
+
 exits! {
     crate::config::ConfigError => Usage,
     crate::gateway::keys::KeysError => Failed,
-    crate::home::HomeError => Failed,
     crate::identity::IdentityError => Failed,
     crate::models::local::LocalError => Failed,
     crate::models::name::NameError => Usage,

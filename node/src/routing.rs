@@ -3,10 +3,13 @@
 //! ```text
 //!   name ── names ──> models to try, in turn
 //!                        |
-//!                        +-- an engine of this node, where its user wants that first     direct
+//!                        +-- an engine of this node, where that goes first               direct
 //!                        +-- the network                                                 service
+//!                        +-- an engine of this node, where the network goes first        direct
 //!                        +-- services outside, where the user has set a key              direct
 //! ```
+//!
+//! An engine of this node goes first where its user wants that, or nobody else is known to serve the model.
 //!
 //! The next one is asked only where nothing was delivered and the failure is not the request's own. `allow_fallbacks:
 //! false` keeps a request to its first model and to the network.
@@ -22,7 +25,7 @@ use infernet_inference::{Backend, allow};
 use infernet_protocol::ModelId;
 use tracing::info;
 
-use crate::gateway::{InferError, Inference, InferenceRequest, Reply, ServedModel, Source};
+use crate::gateway::{InferError, Inference, InferenceRequest, Preferences, Reply, ServedModel, Source};
 use crate::node::Node;
 use crate::service::{self, Service};
 use direct::Asked;
@@ -70,7 +73,7 @@ impl Router {
         Self { names, ..self }
     }
 
-    /// Whether this node's own engines are asked before the network.
+    /// Whether this node's own engines are asked before the network, and not only where it cannot answer.
     #[must_use]
     pub fn local_first(self, local_first: bool) -> Self {
         Self { local_first, ..self }
@@ -84,22 +87,33 @@ impl Router {
 
     /// An answer of one model, from whoever gives it first.
     async fn answer(&self, request: InferenceRequest) -> Result<Reply, InferError> {
-        if let Some(reply) = self.locally(&request).await {
+        let is_ours = self.node.serves_itself(&request.model);
+        let is_first = is_ours && (self.local_first || !service::is_served(&self.node, &request.model));
+        if is_first && let Some(reply) = self.locally(&request).await {
             return reply;
         }
-        let again = (may_leave(&request) && !self.outside.is_empty()).then(|| request.clone());
+        let is_last = is_ours && !is_first;
+        let again = (is_last || self.may_leave(&request)).then(|| request.clone());
         match (self.network.infer(request).await, again) {
-            // A service outside costs its owner's money, which no budget here counts.
-            (Err(error @ InferError::OverBudget { .. }), _) => Err(error),
-            (Err(error), Some(request)) if error.is_anothers_chance() => self.outside_of(request, error).await,
+            (Err(error), Some(request)) if error.is_anothers_chance() => {
+                if is_last && let Some(reply) = self.locally(&request).await {
+                    return reply;
+                }
+                match error {
+                    // A service outside costs its owner's money, which no budget here counts.
+                    InferError::OverBudget { .. } => Err(error),
+                    _ if !self.may_leave(&request) => Err(error),
+                    _ => self.outside_of(request, error).await,
+                }
+            }
             (answered, _) => answered,
         }
     }
 
-    /// From an engine of this node; `None` where that is not wanted, or it cannot.
+    /// From an engine of this node; `None` where the request is for the network alone, or the engine cannot.
     async fn locally(&self, request: &InferenceRequest) -> Option<Result<Reply, InferError>> {
         let preferences = &request.preferences;
-        if !self.local_first || !preferences.only.is_empty() || preferences.fallbacks_refused {
+        if !preferences.only.is_empty() || preferences.fallbacks_refused {
             return None;
         }
         let (served, slot) = self.node.engine_of_our_own(&request.model)?;
@@ -122,7 +136,7 @@ impl Router {
         };
         match direct::infer(asked, request.clone(), slot).await {
             Err(error) if error.is_anothers_chance() => {
-                info!(model = %request.model, %error, "our own engine cannot, so the network is asked");
+                info!(model = %request.model, %error, "our own engine cannot");
                 None
             }
             answered => Some(answered),
@@ -149,30 +163,19 @@ impl Router {
         Err(error)
     }
 
-    fn models_now(&self) -> Vec<ServedModel> {
-        let mut served = service::served(&self.node);
-        if self.local_first {
-            for model in self.node.models_of_our_own() {
-                if served.iter().all(|known| known.id != model.id) {
-                    served.push(service::served_here(model));
-                }
-            }
-        }
-        served
+    /// Whether a request may go to a service outside: there is one, it asks for nothing that only the network keeps, and it
+    /// is the node's own user who asks, and not the holder of a key.
+    fn may_leave(&self, request: &InferenceRequest) -> bool {
+        let preferences = &request.preferences;
+        !self.outside.is_empty()
+            && request.caller.is_none()
+            && !preferences.fallbacks_refused
+            && !preferences.data_collection_refused
+            && preferences.only.is_empty()
+            && preferences.ignore.is_empty()
+            && preferences.quantisations.is_empty()
+            && preferences.max_price.is_none()
     }
-}
-
-/// Whether a request may go to a service outside: it asks for nothing that only the network keeps, and it is the node's
-/// own user who asks, and not the holder of a key.
-fn may_leave(request: &InferenceRequest) -> bool {
-    let preferences = &request.preferences;
-    request.caller.is_none()
-        && !preferences.fallbacks_refused
-        && !preferences.data_collection_refused
-        && preferences.only.is_empty()
-        && preferences.ignore.is_empty()
-        && preferences.quantisations.is_empty()
-        && preferences.max_price.is_none()
 }
 
 /// The same request for another model.
@@ -196,7 +199,18 @@ fn renamed(request: &InferenceRequest, model: &ModelId) -> InferenceRequest {
 #[async_trait]
 impl Inference for Router {
     async fn models(&self) -> Vec<ServedModel> {
-        self.models_now()
+        service::served_or_ours(&self.node)
+    }
+
+    async fn model(&self, name: &ModelId) -> Option<ServedModel> {
+        let served = service::served_or_ours(&self.node);
+        let chain = self.names.chain(
+            name,
+            &Asks::of_a_chat(self.network.price_cap(&Preferences::default())),
+            &served,
+        );
+        let first = |id: &ModelId| served.iter().find(|model| model.id == *id);
+        chain.iter().find_map(first).cloned()
     }
 
     async fn infer(&self, request: InferenceRequest) -> Result<Reply, InferError> {
@@ -210,7 +224,9 @@ impl Inference for Router {
             context: request.request.context,
             price_cap: self.network.price_cap(&request.preferences),
         };
-        let mut chain = self.names.chain(&request.model, &asks, &self.models_now());
+        let mut chain = self
+            .names
+            .chain(&request.model, &asks, &service::served_or_ours(&self.node));
         if request.preferences.fallbacks_refused {
             chain.truncate(1);
         }

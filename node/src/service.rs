@@ -1,6 +1,7 @@
 //! What the gateway asks of this node: the models of the network, and answers bought on it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use futures::{StreamExt as _, stream};
 use infernet_inference::backend::Model;
 use infernet_inference::{ContentType, Counted, Usage};
 use infernet_protocol::auction::Policy;
-use infernet_protocol::capability::ModelAd;
+use infernet_protocol::capability::{Features, ModelAd};
 use infernet_protocol::{ModelId, NodeId, Price};
 
 use crate::buyer::consumer::{self, Answer, Said};
@@ -131,15 +132,15 @@ impl Inference for Service {
 impl Service {
     async fn infer_once(&self, request: InferenceRequest, first: Option<NodeId>) -> Result<Reply, InferError> {
         let model = request.model.clone();
-        let features = request.request.needs.names().collect::<Vec<_>>().join(", ");
-        let mut needs = format!("{features}, a context of {} tokens", request.request.context);
-        if !request.preferences.quantisations.is_empty() {
-            needs = format!("{needs}, {}", request.preferences.quantisations.join(" or "));
-        }
+        let wanted = Wanted {
+            features: request.request.needs,
+            context: request.request.context,
+            quantisations: request.preferences.quantisations.clone(),
+        };
         let Answer { head, said } = self.node.buy(self.purchase(request, first));
         let (head, chosen) = match head.await {
             Ok(Ok(begun)) => begun,
-            Ok(Err(error)) => return Err(error_of(error, &needs)),
+            Ok(Err(error)) => return Err(error_of(error, || wanted.lacking(&self.node, &model))),
             Err(_) => return Err(InferError::Internal("it is stopping".to_owned())),
         };
         let body = stream::unfold(Some(said), |said| async {
@@ -148,7 +149,7 @@ impl Service {
                 Said::Data(bytes) => Some((Ok(Part::Data(bytes)), Some(said))),
                 Said::Over(outcome) => match *outcome {
                     Ok(summary) => Some((Ok(Part::End(summary_of(&summary))), None)),
-                    Err(error) => Some((Err(error_of(error, "")), None)),
+                    Err(error) => Some((Err(error_of(error, String::new)), None)),
                 },
             }
         });
@@ -160,10 +161,7 @@ impl Service {
             source: Source::Network,
             price: chosen.price,
             status: head.status,
-            content_type: match head.content_type.starts_with(ContentType::EventStream.as_str()) {
-                true => ContentType::EventStream,
-                false => ContentType::Json,
-            },
+            content_type: ContentType::of(&head.content_type),
             body: body.boxed(),
         })
     }
@@ -182,8 +180,25 @@ pub fn served(node: &Node) -> Vec<ServedModel> {
     models.into_values().collect()
 }
 
-/// A model of this node's own engines, which nobody else offers.
-pub(crate) fn served_here(model: Model) -> ServedModel {
+/// Whether anybody else on the network is known to serve a model.
+pub(crate) fn is_served(node: &Node, model: &ModelId) -> bool {
+    let ads = node.ads();
+    ads.iter()
+        .any(|ad| ad.signer() != node.id() && ad.model(model).is_some())
+}
+
+/// Models of the network, and of this node's own engines those that nobody else offers.
+pub(crate) fn served_or_ours(node: &Node) -> Vec<ServedModel> {
+    let mut models = served(node);
+    for model in node.models_of_our_own() {
+        if models.iter().all(|known| known.id != model.id) {
+            models.push(served_here(model));
+        }
+    }
+    models
+}
+
+fn served_here(model: Model) -> ServedModel {
     ServedModel {
         id: model.id,
         providers: 0,
@@ -245,7 +260,55 @@ fn summary_of(summary: &consumer::Summary) -> Summary {
     }
 }
 
-fn error_of(error: BuyError, needs: &str) -> InferError {
+/// What the providers of a model must have for a request.
+struct Wanted {
+    features: Features,
+    context: u32,
+    quantisations: Vec<String>,
+}
+
+impl Wanted {
+    /// What of it nobody has, for people; all of it where each is had by somebody, and not by one and the same.
+    fn lacking(&self, node: &Node, model: &ModelId) -> String {
+        let served = served(node).into_iter().find(|served| served.id == *model);
+        let is_had = |name: &String| {
+            let had = |served: &ServedModel| served.quantisations.iter().any(|had| had.eq_ignore_ascii_case(name));
+            served.as_ref().is_some_and(had)
+        };
+        let had = served.as_ref().map_or(Features::default(), |served| served.features);
+        let most = served.as_ref().and_then(|served| served.context);
+        let lacking = Self {
+            features: self.features.without(had),
+            context: if most.is_some_and(|most| most >= self.context) {
+                0
+            } else {
+                self.context
+            },
+            quantisations: if self.quantisations.iter().any(is_had) {
+                Vec::new()
+            } else {
+                self.quantisations.clone()
+            },
+        };
+        let told = lacking.to_string();
+        if told.is_empty() { self.to_string() } else { told }
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts: Vec<String> = self.features.names().map(str::to_owned).collect();
+        if self.context > 0 {
+            parts.push(format!("a context of {} tokens", self.context));
+        }
+        if !self.quantisations.is_empty() {
+            parts.push(self.quantisations.join(" or "));
+        }
+        f.write_str(&parts.join(", "))
+    }
+}
+
+fn error_of(error: BuyError, needs: impl FnOnce() -> String) -> InferError {
     match error {
         BuyError::Unplaced(unplaced) => unplaced_of(unplaced, needs),
         BuyError::Failed(failure) => failed(failure, false),
@@ -254,7 +317,7 @@ fn error_of(error: BuyError, needs: &str) -> InferError {
     }
 }
 
-fn unplaced_of(unplaced: Unplaced, needs: &str) -> InferError {
+fn unplaced_of(unplaced: Unplaced, needs: impl FnOnce() -> String) -> InferError {
     match unplaced {
         Unplaced::NobodyServes { model, near } => InferError::NobodyServes {
             model: model.to_string(),
@@ -269,7 +332,7 @@ fn unplaced_of(unplaced: Unplaced, needs: &str) -> InferError {
         },
         Unplaced::Unfit { model } => InferError::Unfit {
             model: model.to_string(),
-            needs: needs.to_owned(),
+            needs: needs(),
         },
         Unplaced::LeftOut { model } => InferError::LeftOut {
             model: model.to_string(),

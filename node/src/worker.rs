@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use infernet_inference::{Endpoint, Job, allow, backend};
+use infernet_inference::{ContentType, Endpoint, Job, allow, backend};
 use infernet_protocol::capability::Features;
 use infernet_protocol::codec::{List, Text};
 use infernet_protocol::receipt::{Commitment, Status, Step};
@@ -309,7 +309,8 @@ async fn settle(
     let receipt = beside_beats(line, answered.frames(), slot.settle(step))
         .await?
         .ok_or(LineError::Lost)?;
-    node.observe(&receipt);
+    let is_stream = |head: &Head| ContentType::of(head.content_type.as_str()) == ContentType::EventStream;
+    node.observe(&receipt, head.as_ref().is_some_and(is_stream));
     let usage = Usage {
         input_tokens: usage.input_tokens,
         output_tokens: usage.output_tokens,

@@ -74,6 +74,12 @@ impl Features {
         Self(self.0 | other.0)
     }
 
+    /// This set without what is in another.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// The known names in it.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         Self::NAMES

@@ -108,7 +108,8 @@ async fn this_nodes_own_engine_goes_first_where_that_is_wanted_and_it_is_free() 
         })
         .await;
         node.until_served(&ModelId::new("scripted").unwrap(), 1).await;
-        let reply = router(&node).infer(asked("scripted")).await.unwrap();
+        let network_first = router(&node);
+        let reply = network_first.infer(asked("scripted")).await.unwrap();
         assert_eq!(reply.source, Source::Network, "only where it is wanted");
         whole(reply).await.1.unwrap();
 
@@ -119,6 +120,11 @@ async fn this_nodes_own_engine_goes_first_where_that_is_wanted_and_it_is_free() 
         ended.unwrap();
         assert!(text.ends_with("data: [DONE]\n\n"));
         assert_eq!((own.counts().started, theirs.counts().started), (1, 1));
+        let mut kept_out = asked("scripted");
+        kept_out.preferences.ignore = vec![one.node.id()];
+        let reply = network_first.infer(kept_out).await.unwrap();
+        assert_eq!(reply.source, Source::Local, "or where the network cannot");
+        whole(reply).await.1.unwrap();
 
         own.follow(Script {
             slots: Some(0),
@@ -150,7 +156,14 @@ async fn a_seller_lends_its_own_slots_to_its_own_consumers() {
             ..settings(21, &[])
         })
         .await;
-        let router = router(&node).local_first(true);
+        let names = Names::parse(&["mine = elsewhere > scripted".into()]).unwrap();
+        let router = router(&node).names(names);
+        let listed: Vec<_> = router.models().await.into_iter().map(|model| model.id).collect();
+        assert_eq!(listed, [ModelId::new("scripted").unwrap()], "nobody else serves it");
+        for name in ["mine", "fast"] {
+            let meant = router.model(&ModelId::new(name).unwrap()).await.unwrap();
+            assert_eq!(meant.id.as_str(), "scripted", "{name}");
+        }
         let reply = router.infer(asked("scripted")).await.unwrap();
         assert_eq!((reply.source.clone(), node.load().slots), (Source::Local, 0));
         drop(reply);

@@ -67,10 +67,17 @@ impl Receiving {
         }
     }
 
-    /// How fast it came, as we saw it.
-    pub(super) fn pace(&self, output_tokens: u32) -> Service {
-        let first = self.first.unwrap_or_default();
-        let streaming = self.began.elapsed().saturating_sub(first).as_millis().max(1);
+    /// How fast it came, as we saw it. A text that came in one piece tells only how long all of it took: its first token
+    /// counts as promised, and the rest as its speed.
+    pub(super) fn pace(&self, output_tokens: u32, promised: Millis) -> Service {
+        self.pace_after(self.began.elapsed(), output_tokens, promised)
+    }
+
+    fn pace_after(&self, whole: Duration, output_tokens: u32, promised: Millis) -> Service {
+        let is_piece = output_tokens > 1 && matches!(self.watch, Some((ContentType::Json, _)));
+        let promised = Some(Duration::from_millis(promised.0.into())).filter(|promised| *promised < whole);
+        let first = if is_piece { promised } else { self.first }.unwrap_or_default();
+        let streaming = whole.saturating_sub(first).as_millis().max(1);
         let speed = u128::from(output_tokens.saturating_sub(1)) * 1_000_000 / streaming;
         Service {
             ttft: Millis(u32::try_from(first.as_millis()).unwrap_or(u32::MAX)),
@@ -93,10 +100,7 @@ impl Receiving {
     }
 
     pub(super) fn begin(&mut self, content_type: &str) {
-        let framing = match content_type.starts_with(ContentType::EventStream.as_str()) {
-            true => ContentType::EventStream,
-            false => ContentType::Json,
-        };
+        let framing = ContentType::of(content_type);
         self.watch = Some((framing, Watch::new(framing)));
     }
 
@@ -145,4 +149,62 @@ impl Receiving {
 
 fn tokens(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use infernet_inference::{Endpoint, Request as Asked};
+    use infernet_protocol::{ModelId, RequestId};
+
+    use super::*;
+
+    fn receiving(content_type: &str) -> Receiving {
+        let body = br#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#;
+        let asked = Asked::read(Endpoint::ChatCompletions, body).unwrap();
+        let purchase = Purchase::new(
+            ModelId::new("m").unwrap(),
+            &asked,
+            Bytes::from_static(body),
+            Instant::now(),
+        );
+        let request = Request {
+            request: RequestId([1; 16]),
+            endpoint: frames::Endpoint::ChatCompletions,
+            salt: [2; 32],
+            length: body.len() as u64,
+            continuation: None,
+        };
+        let mut receiving = Receiving::new(&purchase, &request);
+        receiving.begin(content_type);
+        receiving.first = Some(Duration::from_millis(1_000));
+        receiving
+    }
+
+    #[test]
+    fn a_text_in_one_piece_tells_how_long_all_of_it_took() {
+        let whole = Duration::from_millis(1_000);
+        let pace = |content_type: &str, promised: u32| {
+            let pace = receiving(content_type).pace_after(whole, 51, Millis(promised));
+            (pace.ttft.0, pace.speed)
+        };
+        assert_eq!(pace("application/json", 200), (200, 62_500));
+        assert_eq!(pace("application/json", 0), (0, 50_000), "nothing was promised");
+        assert_eq!(
+            pace("application/json", 2_000),
+            (0, 50_000),
+            "it was faster than promised"
+        );
+        let streamed = receiving("text/event-stream").pace_after(whole * 2, 51, Millis(200));
+        assert_eq!(
+            (streamed.ttft.0, streamed.speed),
+            (1_000, 50_000),
+            "a stream shows both"
+        );
+    }
+
+    #[test]
+    fn vectors_come_as_fast_as_they_come() {
+        let pace = receiving("application/json").pace_after(Duration::from_millis(1_000), 0, Millis(200));
+        assert_eq!((pace.ttft.0, pace.speed), (1_000, 0));
+    }
 }

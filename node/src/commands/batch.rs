@@ -51,7 +51,8 @@ fn failed(error: impl std::fmt::Display) -> Failure {
 
 /// What the gateway answers, or why it does not.
 async fn told(request: RequestBuilder) -> Result<Value> {
-    let answer = request.send().await.map_err(failed)?;
+    let answer = request.send().await;
+    let answer = answer.map_err(|error| Failure::new(Exit::Unreachable, error))?;
     let (status, told) = (answer.status(), answer.json::<Value>().await.map_err(failed)?);
     match status.is_success() {
         true => Ok(told),
@@ -76,6 +77,8 @@ async fn submit(gateway: &Gateway, args: &BatchSubmitArgs, context: &Context) ->
             format_args!("`{}` cannot be read: {error}", args.file.display()),
         )
     })?;
+    // Who is refused learns it before the upload, in the middle of which an answer may be lost.
+    told(gateway.request(Method::GET, "/v1/batches?limit=1")).await?;
     let length = file.metadata().await?.len();
     let name = args.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let part = Part::stream_with_length(reqwest::Body::from(file), length).file_name(name);

@@ -13,17 +13,20 @@ use crate::out::{Exit, Failure};
 pub(super) struct Gateway {
     client: Client,
     url: String,
+    /// The network that its node is on.
+    pub(super) network: String,
     key: Option<String>,
 }
 
 impl Gateway {
     /// At this address.
-    pub(super) fn at(url: &str, config: &Config) -> Result<Self> {
+    pub(super) fn at(url: &str, network: &str, config: &Config) -> Result<Self> {
         let client = Client::builder().no_proxy().build();
         Ok(Self {
             client: client.map_err(|error| Failure::new(Exit::Failed, error))?,
             // It may listen on every address of this machine.
             url: url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:"),
+            network: network.to_owned(),
             key: config.gateway.api_key.as_ref().map(|key| key.expose().to_owned()),
         })
     }
@@ -38,7 +41,7 @@ impl Gateway {
             let why = "the node that runs here has no gateway: start it without `--no-gateway`";
             Failure::new(Exit::Unreachable, why)
         })?;
-        Self::at(url, config).map(Some)
+        Self::at(url, status["network"].as_str().unwrap_or_default(), config).map(Some)
     }
 
     pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {

@@ -1,6 +1,5 @@
 //! OpenAI's files and batches, and the gateway as the one that answers their requests.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use serde_json::{Value, json};
 use tokio_util::io::ReaderStream;
 
 use super::Shared;
+use super::dialect::Fields;
 use super::errors::ApiError;
 use super::reading::Arrived;
 use super::routes::{respond_to, words_of};
@@ -204,25 +204,27 @@ pub(super) async fn content(State(shared): Gateway, by: By, Path(id): Path<Strin
     told(&shared, "files", opened)
 }
 
-#[derive(Debug, Deserialize)]
-struct Creation {
-    input_file_id: String,
-    endpoint: String,
-    completion_window: Option<String>,
-    metadata: Option<BTreeMap<String, String>>,
+/// What a new batch is to be. Fields that are not known say how results are kept, which they are here anyway.
+fn read_wanted(body: &[u8]) -> Result<Wanted, ApiError> {
+    let mut fields = Fields::read(body)?;
+    let mut required = |name| match fields.text(name)? {
+        Some(text) => Ok(text),
+        None => Err(ApiError::invalid(format!("`{name}` is required"), name)),
+    };
+    let (input_file_id, endpoint) = (required("input_file_id")?, required("endpoint")?);
+    let metadata = fields.take("metadata").map(serde_json::from_value).transpose();
+    Ok(Wanted {
+        endpoint,
+        input_file_id,
+        completion_window: fields.text("completion_window")?.unwrap_or_else(|| "24h".to_owned()),
+        metadata: metadata.map_err(|_| ApiError::invalid("`metadata` is an object of strings", "metadata"))?,
+    })
 }
 
 pub(super) async fn create(State(shared): Gateway, by: By, request: Request) -> Response {
     let created = async {
         let (body, _share) = super::routes::read_body(&shared, request).await?;
-        let wanted: Creation =
-            serde_json::from_slice(&body).map_err(|error| ApiError::invalid(error.to_string(), "body"))?;
-        let wanted = Wanted {
-            endpoint: wanted.endpoint,
-            input_file_id: wanted.input_file_id,
-            completion_window: wanted.completion_window.unwrap_or_else(|| "24h".to_owned()),
-            metadata: wanted.metadata,
-        };
+        let wanted = read_wanted(&body)?;
         let batch = beside(&shared, by, move |batches| batches.create(wanted)).await?;
         Ok(Json(batch.to_json()).into_response())
     };

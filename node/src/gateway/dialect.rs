@@ -132,10 +132,10 @@ fn arguments(text: &str) -> Value {
 // ------------------------------------------------------------------------------------------------------ requests
 
 /// The fields of a request, taken one by one; what is left at the end is refused.
-struct Fields(Map<String, Value>);
+pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {
-    fn read(body: &[u8]) -> Result<Self, ApiError> {
+    pub(super) fn read(body: &[u8]) -> Result<Self, ApiError> {
         if tree_bytes(body) > TREE_BYTES {
             return Err(ApiError::malformed("the body has far more values than a request needs"));
         }
@@ -147,11 +147,11 @@ impl Fields {
     }
 
     /// A field; null is as good as absent.
-    fn take(&mut self, name: &str) -> Option<Value> {
+    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|value| !value.is_null())
     }
 
-    fn text(&mut self, name: &str) -> Result<Option<String>, ApiError> {
+    pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, ApiError> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),

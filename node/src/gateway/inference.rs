@@ -19,6 +19,11 @@ pub trait Inference: Send + Sync {
     /// What is served now.
     async fn models(&self) -> Vec<ServedModel>;
 
+    /// The model that a name stands for now.
+    async fn model(&self, name: &ModelId) -> Option<ServedModel> {
+        self.models().await.into_iter().find(|model| model.id == *name)
+    }
+
     /// Returns once an answer has begun. Dropping the future, or later the reply, cancels.
     async fn infer(&self, request: InferenceRequest) -> Result<Reply, InferError>;
 }

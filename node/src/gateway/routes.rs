@@ -167,11 +167,9 @@ async fn model(State(shared): Gateway, name: Result<Path<String>, PathRejection>
         shared.metrics.responded("model", StatusCode::BAD_REQUEST);
         return ApiError::invalid("the name of the model is not UTF-8", "model").into_response();
     };
-    let served = shared.inference.models().await;
-    let id = ModelId::new(&name).ok();
-    let response = match served.iter().find(|model| Some(&model.id) == id.as_ref()) {
-        Some(model) => Json(models::model(model)).into_response(),
-        None => ApiError::no_model(&name, &similar(&name, &served)).into_response(),
+    let response = match served(&shared, &name).await {
+        Ok(model) => Json(models::model(&model)).into_response(),
+        Err(error) => error.into_response(),
     };
     shared.metrics.responded("model", response.status());
     response
@@ -228,7 +226,7 @@ async fn ollama_text(
             return Ok(respond_to(shared, route, words, body, &arrived, Some(share)).await);
         };
         reading::read(&words, &asked.into(), &arrived)?;
-        told["model"] = served(shared, &body).await?.id.as_str().into();
+        told["model"] = served(shared, &ollama::named(&body)?).await?.id.as_str().into();
         shared.metrics.responded(route, StatusCode::OK);
         Ok::<_, ApiError>(Json(told).into_response())
     };
@@ -308,17 +306,17 @@ async fn ollama_pull(State(shared): Gateway, request: Request) -> Response {
 /// The served model that a request names.
 async fn named(shared: &Arc<Shared>, request: Request) -> Result<ServedModel, ApiError> {
     let (body, _share) = read_body(shared, request).await?;
-    served(shared, &body).await
+    served(shared, &ollama::named(&body)?).await
 }
 
-async fn served(shared: &Arc<Shared>, body: &[u8]) -> Result<ServedModel, ApiError> {
-    let name = ollama::named(body)?;
+async fn served(shared: &Arc<Shared>, name: &str) -> Result<ServedModel, ApiError> {
+    if let Ok(id) = ModelId::new(name)
+        && let Some(model) = shared.inference.model(&id).await
+    {
+        return Ok(model);
+    }
     let served = shared.inference.models().await;
-    let id = ModelId::new(&name).ok();
-    let found = served.iter().find(|model| Some(&model.id) == id.as_ref());
-    found
-        .cloned()
-        .ok_or_else(|| ApiError::no_model(&name, &similar(&name, &served)))
+    Err(ApiError::no_model(name, &similar(name, &served)))
 }
 
 /// A request whose answer has begun, and all that its way back needs.

@@ -14,6 +14,8 @@ const CHAIN_MAX: usize = 8;
 const PICKED: usize = 3;
 /// Output tokens by which prices are compared: a usual answer.
 const OUTPUT_USUAL: u32 = 512;
+/// Input tokens of a usual request, where there is none.
+const INPUT_USUAL: u32 = 1_024;
 
 /// Answers over which prices are compared: what one costs is rounded up to a whole micro-USD.
 const ANSWERS_COMPARED: u32 = 1_000;
@@ -26,6 +28,18 @@ pub(super) struct Asks {
     /// Tokens that must fit at once.
     pub(super) context: u32,
     pub(super) price_cap: Price,
+}
+
+impl Asks {
+    /// What a usual chat does.
+    pub(super) fn of_a_chat(price_cap: Price) -> Self {
+        Self {
+            needs: Features::CHAT,
+            input_tokens: INPUT_USUAL,
+            context: 0,
+            price_cap,
+        }
+    }
 }
 
 /// Names that the user has given, each with the models to try, best first.

@@ -168,6 +168,15 @@ pub enum ContentType {
 }
 
 impl ContentType {
+    /// What a header says: events, or else a document.
+    #[must_use]
+    pub fn of(header: &str) -> Self {
+        match header.starts_with(Self::EventStream.as_str()) {
+            true => Self::EventStream,
+            false => Self::Json,
+        }
+    }
+
     /// The header's value.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -264,9 +264,9 @@ impl Backend for OpenAiBackend {
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
-        let streamed = kind.starts_with(ContentType::EventStream.as_str());
+        let framing = ContentType::of(kind);
         let body = response.bytes_stream();
-        if streamed {
+        if framing == ContentType::EventStream {
             let relay = Relay {
                 body: Box::pin(body),
                 events: Events::new(terms),
@@ -276,9 +276,9 @@ impl Backend for OpenAiBackend {
                 ended: false,
                 failure: None,
             };
-            return Ok(Answer::new(ContentType::EventStream, relay));
+            return Ok(Answer::new(framing, relay));
         }
-        Ok(Answer::new(ContentType::Json, whole(body, Document::new(terms))))
+        Ok(Answer::new(framing, whole(body, Document::new(terms))))
     }
 }
 

@@ -108,13 +108,15 @@ impl Chunk {
     }
 }
 
-/// The gateway's own words. That nobody serves it has an exit code of its own.
+/// The gateway's own words. That nobody is there who serves it has an exit code of its own.
 pub(super) fn refused(error: &Value) -> Failure {
     let message = error["error"]["message"]
         .as_str()
         .unwrap_or("the gateway refused without a word");
     let exit = match error["error"]["code"].as_str() {
-        Some("model_not_found" | "no_allowed_provider" | "no_provider_free") => Exit::Unreachable,
+        Some("model_not_found" | "no_allowed_provider" | "no_provider_free" | "price_cap" | "no_rail") => {
+            Exit::Unreachable
+        }
         _ => Exit::Failed,
     };
     Failure::new(exit, plain(message))

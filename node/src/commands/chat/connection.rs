@@ -9,12 +9,14 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, refused};
 use super::cost::Usage;
+use crate::cli::ChatArgs;
 use crate::commands::models::Model;
 use crate::commands::running::Gateway;
 use crate::commands::{Context, Result};
 use crate::config::{Config, Role};
 use crate::home::Home;
 use crate::ipc;
+use crate::joining::{self, Source};
 use crate::launch::launch;
 use crate::node::Node;
 use crate::out::{Exit, Failure};
@@ -31,15 +33,28 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 pub(super) struct Connection {
     gateway: Gateway,
     home: Home,
-    joined: Option<Arc<Node>>,
+    joined: Option<Joined>,
+}
+
+/// A node that joined for this conversation, and where.
+#[derive(Debug)]
+struct Joined {
+    node: Arc<Node>,
+    through: Vec<Source>,
 }
 
 impl Connection {
     /// To the node that runs here, or to one of its own.
-    pub(super) async fn open(config: Config, context: &Context, tasks: &Tasks) -> Result<Self> {
+    pub(super) async fn open(args: &ChatArgs, config: Config, context: &Context, tasks: &Tasks) -> Result<Self> {
         let (gateway, joined) = match Gateway::of_running_node(&config, context)? {
-            Some(gateway) => (gateway, None),
-            None => join(config, context, tasks).await?,
+            Some(gateway) => {
+                is_on(args.join.network.as_deref(), &gateway)?;
+                (gateway, None)
+            }
+            None => {
+                let (gateway, joined) = join(config, context, tasks).await?;
+                (gateway, Some(joined))
+            }
         };
         Ok(Self {
             gateway,
@@ -50,8 +65,8 @@ impl Connection {
 
     /// Ends the node that joined for this, with what it owes others done.
     pub(super) async fn leave(&self) {
-        if let Some(node) = &self.joined {
-            node.stop().await;
+        if let Some(joined) = &self.joined {
+            joined.node.stop().await;
         }
     }
 
@@ -83,14 +98,25 @@ impl Connection {
                 tokio::time::sleep(ASK_EVERY).await;
             }
         };
-        let nobody = "nobody on the network serves a model yet; name a node to join through with `--bootstrap`";
-        let looked = tokio::time::timeout(JOIN_WITHIN, looked).await;
-        looked.map_err(|_| Failure::new(Exit::Unreachable, nobody))?
+        match tokio::time::timeout(JOIN_WITHIN, looked).await {
+            Ok(models) => models,
+            Err(_) => Err(Failure::new(Exit::Unreachable, self.nobody().await)),
+        }
     }
 
-    /// The first of them.
+    /// Why there is no model.
+    async fn nobody(&self) -> String {
+        let alone = match &self.joined {
+            Some(joined) => joining::alone(&joined.node, &joined.through).await,
+            None => None,
+        };
+        let why = "nobody on the network serves a model yet; name a node to join through with `--bootstrap`";
+        alone.unwrap_or_else(|| why.to_owned())
+    }
+
+    /// The first of them that chats.
     pub(super) async fn first_model(&self) -> Result<String> {
-        Ok(self.some_models().await?.swap_remove(0).id)
+        Ok(Model::first_to_chat(&self.some_models().await?))
     }
 
     /// Returns once an answer has begun. Dropping the future, or later the answer, cancels it.
@@ -119,18 +145,37 @@ impl Connection {
     }
 }
 
-async fn join(mut config: Config, context: &Context, tasks: &Tasks) -> Result<(Gateway, Option<Arc<Node>>)> {
+/// A conversation on another network than the running node's would silently be one on its network.
+fn is_on(network: Option<&str>, gateway: &Gateway) -> Result<()> {
+    match network {
+        Some(wanted) if wanted != gateway.network => {
+            let why = format!(
+                "the node that runs here is on the network `{}`: leave `--network {wanted}` out, or use another `--home`",
+                gateway.network
+            );
+            Err(Failure::new(Exit::Usage, why))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn join(mut config: Config, context: &Context, tasks: &Tasks) -> Result<(Gateway, Joined)> {
     config.role = Role::Consumer;
     config.p2p.port = 0;
     config.gateway.listen = Some(([127, 0, 0, 1], 0).into());
     // Work of hours is not taken up for one question.
     config.gateway.batches = false;
     let home = context.home.lock()?;
-    let launched = launch(&home, &config, tasks).await.map_err(unreachable)?;
+    let through = config.p2p.bootstrap.clone();
+    let launched = launch(&home, &config, tasks).await?;
     let url = launched
         .gateway
         .ok_or_else(|| unreachable("the gateway did not start"))?;
-    Ok((Gateway::at(&url, &config)?, Some(launched.node)))
+    let joined = Joined {
+        node: launched.node,
+        through,
+    };
+    Ok((Gateway::at(&url, config.network.as_str(), &config)?, joined))
 }
 
 pub(super) fn unreachable(error: impl std::fmt::Display) -> Failure {

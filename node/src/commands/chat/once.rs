@@ -17,7 +17,7 @@ pub(super) async fn run(args: &ChatArgs, config: Config, context: &Context, task
     let question = question(args, context)?;
     let mut signals = Signals::new()?;
     let connection = tokio::select! {
-        opened = Connection::open(config, context, tasks) => opened?,
+        opened = Connection::open(args, config, context, tasks) => opened?,
         _ = signals.next() => return Ok(Exit::Interrupted),
     };
     let ended = tokio::select! {

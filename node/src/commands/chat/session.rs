@@ -39,7 +39,7 @@ pub(super) async fn run(args: &ChatArgs, config: Config, context: &Context, task
     let editor = Editor::start(history.entries()?, context.out)?;
     let opening = Waiting::new("joining the network");
     let connection = tokio::select! {
-        opened = Connection::open(config, context, tasks) => opened?,
+        opened = Connection::open(args, config, context, tasks) => opened?,
         _ = signals.next() => return Ok(Exit::Interrupted),
     };
     let models = tokio::select! {
@@ -49,7 +49,7 @@ pub(super) async fn run(args: &ChatArgs, config: Config, context: &Context, task
     drop(opening);
     let ended = match models {
         Ok(models) => {
-            let model = args.model.clone().unwrap_or_else(|| models[0].id.clone());
+            let model = args.model.clone().unwrap_or_else(|| Model::first_to_chat(&models));
             let mut session = Session {
                 out: context.out,
                 user_home: context.environment.get("HOME").map(str::to_owned),

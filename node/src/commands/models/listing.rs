@@ -56,6 +56,13 @@ impl Model {
         })
     }
 
+    /// The first of them that chats, or else the first; there must be one.
+    pub(in crate::commands) fn first_to_chat(models: &[Self]) -> String {
+        let chats = |model: &&Self| model.features.iter().any(|feature| feature == "chat");
+        let first = models.iter().find(chats).or_else(|| models.first());
+        first.map(|model| model.id.clone()).unwrap_or_default()
+    }
+
     /// Whether a word is in its name, its features or its quantisations.
     pub(in crate::commands) fn matches(&self, word: &str) -> bool {
         let word = word.to_lowercase();
