@@ -31,7 +31,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(120);
 /// A list that was read is read again after this: bootstrap nodes come and go within days.
 const READ_AGAIN: Duration = Duration::from_secs(3600);
 /// A network that was told where to be joined is joined within this, or something is wrong.
-const ALONE_AFTER: Duration = Duration::from_secs(10);
+const ALONE_AFTER: Duration = Duration::from_secs(15);
 /// Places to join at that are named in one message.
 const SOURCES_TOLD: usize = 3;
 /// Addresses kept of one peer that was met: TCP and QUIC.

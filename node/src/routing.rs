@@ -178,6 +178,25 @@ impl Router {
     }
 }
 
+/// Why a name that picks has nothing to pick from.
+fn nothing_to_pick(request: &InferenceRequest, is_nothing_served: bool) -> InferError {
+    let (model, needs) = (request.model.to_string(), request.request.needs.names());
+    match is_nothing_served {
+        true => InferError::NobodyServes {
+            model,
+            near: Vec::new(),
+        },
+        false => InferError::Unfit {
+            model,
+            needs: format!(
+                "{}, a context of {} tokens, all within the price cap",
+                needs.collect::<Vec<_>>().join(", "),
+                request.request.context
+            ),
+        },
+    }
+}
+
 /// The same request for another model.
 fn renamed(request: &InferenceRequest, model: &ModelId) -> InferenceRequest {
     if request.model == *model {
@@ -224,13 +243,14 @@ impl Inference for Router {
             context: request.request.context,
             price_cap: self.network.price_cap(&request.preferences),
         };
-        let mut chain = self
-            .names
-            .chain(&request.model, &asks, &service::served_or_ours(&self.node));
+        let served = service::served_or_ours(&self.node);
+        let mut chain = self.names.chain(&request.model, &asks, &served);
         if request.preferences.fallbacks_refused {
             chain.truncate(1);
         }
-        let last = chain.pop();
+        let Some(last) = chain.pop() else {
+            return Err(nothing_to_pick(&request, served.is_empty()));
+        };
         for model in &chain {
             match self.answer(renamed(&request, model)).await {
                 Err(error) if error.is_anothers_chance() => {
@@ -239,7 +259,6 @@ impl Inference for Router {
                 answered => return answered,
             }
         }
-        let last = last.unwrap_or_else(|| request.model.clone());
         self.answer(renamed(&request, &last)).await
     }
 }

@@ -328,6 +328,17 @@ async fn what_is_wrong_is_said() {
         assert_eq!(told, status, "{wrong} {answer}");
         assert!(answer["error"]["message"].is_string());
     }
+    for (wrong, field) in [
+        (json!({ "input_file_id": file }), "endpoint"),
+        (json!({ "input_file_id": 3, "endpoint": CHAT }), "input_file_id"),
+        (
+            json!({ "input_file_id": file, "endpoint": CHAT, "metadata": { "a": 1 } }),
+            "metadata",
+        ),
+    ] {
+        let (told, answer) = stage.post("/v1/batches", wrong).await;
+        assert_eq!((told, &answer["error"]["param"]), (400, &json!(field)), "{answer}");
+    }
     for path in ["/v1/files/nothing", "/v1/batches/nothing", "/v1/files/nothing/content"] {
         assert_eq!(stage.get(path).await.0, 404, "{path}");
     }

@@ -23,7 +23,7 @@ const GUARD: [u16; 4] = [400, 401, 403, 508];
 /// What a body may meet.
 const BODY: [u16; 4] = [400, 408, 413, 429];
 /// What a request may meet beyond.
-const INFERENCE: [u16; 7] = [402, 404, 422, 500, 502, 503, 504];
+const INFERENCE: [u16; 8] = [402, 404, 409, 422, 500, 502, 503, 504];
 
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| merged().to_string().into());
 
@@ -103,7 +103,8 @@ fn with_errors(operation: &mut Value) {
     if kind.is_some() {
         statuses.extend(BODY);
     }
-    if kind.is_some_and(|kind| kind == "inference") {
+    let is_inference = kind.is_some_and(|kind| kind == "inference");
+    if is_inference {
         statuses.extend(INFERENCE);
     }
     for status in statuses {
@@ -114,6 +115,9 @@ fn with_errors(operation: &mut Value) {
         if !prefix.is_empty() && response["$ref"] == format!("#/components/responses/{status}") {
             *response = json!({ "$ref": format!("#/components/responses/{prefix}{status}") });
         }
+    }
+    if is_inference {
+        operation["parameters"] = json!([{ "$ref": "#/components/parameters/IdempotencyKey" }]);
     }
 }
 

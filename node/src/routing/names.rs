@@ -65,17 +65,16 @@ impl Names {
         Ok(Self(names))
     }
 
-    /// The models to try for a name, best first: never none.
+    /// The models to try for a name, best first; none where a name picks, and there is nothing for it.
     pub(super) fn chain(&self, name: &ModelId, asks: &Asks, served: &[ServedModel]) -> Vec<ModelId> {
         if let Some(chain) = self.0.get(name) {
             return chain.clone();
         }
         let is_served = served.iter().any(|model| model.id == *name);
-        let picked = match Pick::from_str(name.as_str()) {
+        match Pick::from_str(name.as_str()) {
             Ok(pick) if !is_served => pick.of(asks, served),
-            _ => Vec::new(),
-        };
-        if picked.is_empty() { vec![name.clone()] } else { picked }
+            _ => vec![name.clone()],
+        }
     }
 
     /// Whether a name is the user's own, or one that picks.
@@ -204,7 +203,7 @@ mod tests {
             [id("cheap-quicker"), id("cheap-slow"), id("unknown-speed")]
         );
         let embeds = asks(Features::EMBEDDINGS, 1_000);
-        assert_eq!(names.chain(&id("fast"), &embeds, &served), [id("fast")], "nobody can");
+        assert_eq!(names.chain(&id("fast"), &embeds, &served), [], "nobody can");
         let own = Names::parse(&["fast = mine".into()]).unwrap();
         assert_eq!(
             own.chain(&id("fast"), &embeds, &served),

@@ -78,6 +78,7 @@ impl Model {
     /// What matters most of it, in one line.
     pub(in crate::commands) fn in_short(&self) -> String {
         let providers = match self.providers {
+            0 => "this node's own".to_owned(),
             1 => "1 provider".to_owned(),
             several => format!("{several} providers"),
         };
@@ -101,7 +102,10 @@ impl Model {
         let words = |words: Vec<&str>| known((!words.is_empty()).then(|| words.join(" ")));
         vec![
             self.id.clone(),
-            self.providers.to_string(),
+            match self.providers {
+                0 => "own".to_owned(),
+                providers => providers.to_string(),
+            },
             known(self.context.map(tokens)),
             dollars(self.price.input),
             dollars(self.price.output),
