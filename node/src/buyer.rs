@@ -39,6 +39,7 @@ use infernet_protocol::capability::{Features, ModelAd};
 use infernet_protocol::codec::Blob;
 use infernet_protocol::names::PART_BYTES;
 use infernet_protocol::receipt::{Countersign, JobReceipt};
+use infernet_protocol::reputation::Service;
 use infernet_protocol::stream::frames::{
     self, Body, BuyerFrame, Cancel, Continuation, Fail, FailCode, Request, Resume,
 };
@@ -124,8 +125,16 @@ pub struct Purchase {
     pub continuation: Option<Continuation>,
     /// Nothing but these weights.
     pub weights: Option<Digest>,
+    /// Whether it waits for a provider that is busy.
+    pub may_wait: bool,
     /// When it is given up.
     pub deadline: Instant,
+}
+
+/// Whether a quantisation that is told is one of those that will do: any is where none is named.
+pub(crate) fn is_quantised(wanted: &[String], told: &str) -> bool {
+    let told = if told.is_empty() { "unknown" } else { told };
+    wanted.is_empty() || wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(told))
 }
 
 impl Purchase {
@@ -155,24 +164,17 @@ impl Purchase {
             may_hedge: request.stream,
             continuation: None,
             weights: None,
+            may_wait: true,
             deadline,
         }
     }
 
     /// Whether what a provider advertises of the model will do.
     pub(crate) fn accepts(&self, entry: &ModelAd) -> bool {
-        let quantisation = match entry.quantisation.as_str() {
-            "" => "unknown",
-            told => told,
-        };
         self.context <= entry.context
             && (self.weights.is_none() || self.weights == entry.digest)
             && entry.features.contains(self.needs)
-            && (self.quantisations.is_empty()
-                || self
-                    .quantisations
-                    .iter()
-                    .any(|wanted| wanted.eq_ignore_ascii_case(quantisation)))
+            && is_quantised(&self.quantisations, entry.quantisation.as_str())
     }
 
     /// The same without what it asks: what a lease is bought for.
@@ -409,7 +411,12 @@ async fn buy(
         }
         // Not held against it for this request: who is busy now, or has ended a lease, may be the only one there is.
         let is_excused = match failure {
-            Failure::Busy => true,
+            Failure::Busy => {
+                if !whole.may_wait {
+                    tried.failed.push(lease.worker);
+                }
+                true
+            }
             Failure::Ended => !std::mem::replace(&mut tried.ended, true),
             _ => false,
         };
@@ -527,7 +534,11 @@ async fn attempt(
         Ok(receipt) => {
             lease.keep_if_idle(line);
             let bid = &lease.papers.bid;
-            let pace = receiving.pace(receipt.step.output_tokens, bid.ttft);
+            let promised = Service {
+                ttft: bid.ttft,
+                speed: bid.speed,
+            };
+            let pace = receiving.pace(receipt.step.output_tokens, promised);
             node.market.delivered(bid, pace);
             node.leases.was_read(purchase, lease.worker);
             if let Some(first) = receiving.first_word() {

@@ -139,6 +139,12 @@ impl Engines {
             .cloned()
     }
 
+    /// Whether there is a model of that name.
+    pub(crate) fn has(&self, id: &ModelId) -> bool {
+        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        served.contains_key(id)
+    }
+
     /// All models.
     pub(crate) fn served(&self) -> Vec<Model> {
         let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
@@ -175,8 +181,9 @@ impl Engines {
             measured.ttft = Millis(smooth(measured.ttft.0, u64::from(step.ttft.0)));
             step.ttft
         } else {
+            // Where the usual wait is most of it, it was another wait.
             Some(measured.ttft)
-                .filter(|usual| *usual < step.duration)
+                .filter(|usual| *usual <= Millis(step.duration.0 / 2))
                 .unwrap_or_default()
         };
         let streaming = u64::from(step.duration.0.saturating_sub(first.0)).max(1);
@@ -195,4 +202,40 @@ fn smooth(old: u32, new: u64) -> u32 {
         (u64::from(old) * (SMOOTHING - 1) + new) / SMOOTHING
     };
     u32::try_from(next).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use infernet_protocol::{MicroUsd, RequestId};
+
+    use super::*;
+
+    fn step(tokens: u32, ttft: u32, duration: u32) -> Step {
+        Step {
+            request: RequestId([0; 16]),
+            status: Status::Completed,
+            input_tokens: 1,
+            output_tokens: tokens,
+            ttft: Millis(ttft),
+            duration: Millis(duration),
+            amount: MicroUsd(0),
+            commitment: Digest([0; 32]),
+        }
+    }
+
+    #[test]
+    fn what_came_in_one_piece_makes_no_engine_look_fast() {
+        let engines = Engines::new(Sources::default(), Price::FREE);
+        let measured = || (engines.measured().ttft.0, engines.measured().speed);
+        engines.observe(&step(101, 2_000, 2_000), false);
+        assert_eq!(measured(), (0, 50_000), "a document tells no first token");
+        engines.observe(&step(101, 200, 2_200), true);
+        assert_eq!(measured(), (200, 50_000));
+        // The wait that is usual, then 50 tokens/s; and one that waited for less than is usual.
+        engines.observe(&step(101, 2_200, 2_200), false);
+        engines.observe(&step(11, 201, 201), false);
+        assert_eq!(measured(), (200, 49_968));
+        engines.observe(&step(7, 201, 201), false);
+        assert_eq!(measured(), (200, 49_968), "too few tokens to say");
+    }
 }

@@ -201,7 +201,7 @@ impl Leases {
         }
     }
 
-    /// A lease with room for the request: a live one, else one bought now, else the first that frees.
+    /// A lease with room for the request: a live one, else one bought now, else the first that frees, where it may wait.
     pub(crate) async fn find(
         &self,
         node: &Arc<Node>,
@@ -220,7 +220,7 @@ impl Leases {
             let freed = self.freed.notified();
             match self.buy(node, purchase, failed).await {
                 Ok(using) => return Ok(using),
-                Err(Unplaced::NobodyFree { .. }) if self.has_any(purchase, failed) => {}
+                Err(Unplaced::NobodyFree { .. }) if purchase.may_wait && self.has_any(purchase, failed) => {}
                 Err(unplaced) => return Err(unplaced),
             }
             let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;

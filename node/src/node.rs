@@ -16,7 +16,7 @@ use infernet_protocol::reputation::{Service, Standing};
 use infernet_protocol::stream::frames::{FailCode, WorkerFrame};
 use infernet_protocol::{Identity, LeaseId, MicroUsd, Millis, ModelId, Network, NodeId, Price, Verified};
 use infernet_swarm::{Counters, Handle, Hits, Multiaddr, PeerConduct, PeerId, PeerInfo, Reached, Role, Situation};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -163,6 +163,8 @@ pub struct Node {
     buying: Arc<AtomicUsize>,
     /// Slots of its engines that its own consumers use.
     lent: AtomicU16,
+    /// Told where one of them comes back.
+    pub(crate) given_back: Notify,
 }
 
 /// A slot of this node's engines in its own consumers' hands.
@@ -173,6 +175,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         self.0.lent.fetch_sub(1, Ordering::Relaxed);
         self.0.slots_changed();
+        self.0.given_back.notify_one();
     }
 }
 
@@ -241,6 +244,7 @@ impl Node {
             leaving: CancellationToken::new(),
             buying: Arc::default(),
             lent: AtomicU16::new(0),
+            given_back: Notify::new(),
             swarm,
             store,
             happenings,
@@ -412,7 +416,8 @@ impl Node {
         // Others learn at once that nothing more is taken here, and not when the ad has had its time.
         self.leaving.cancel();
         let drained = async {
-            while self.provider.load().running > 0 || self.buying.load(Ordering::Relaxed) > 0 {
+            let lent = || self.lent.load(Ordering::Relaxed) > 0;
+            while self.provider.load().running > 0 || self.buying.load(Ordering::Relaxed) > 0 || lent() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -507,7 +512,12 @@ impl Node {
 
     /// Whether an engine of this node serves a model, be it free or not.
     pub(crate) fn serves_itself(&self, model: &ModelId) -> bool {
-        self.own.find(model).is_some() || self.engines.find(model).is_some()
+        self.own.has(model) || self.engines.has(model)
+    }
+
+    /// The engine of this node that serves a model, be it free or not.
+    pub(crate) fn own_engine(&self, model: &ModelId) -> Option<Served> {
+        self.own.find(model).or_else(|| self.engines.find(model))
     }
 
     /// Models that this node's own engines serve.

@@ -66,6 +66,14 @@ macro_rules! exits {
     )+};
 }
 
+exits! {
+    crate::config::ConfigError => Usage,
+    crate::gateway::keys::KeysError => Failed,
+    crate::models::local::LocalError => Failed,
+    crate::models::name::NameError => Usage,
+    std::io::Error => Failed,
+}
+
 impl From<crate::home::HomeError> for Failure {
     fn from(error: crate::home::HomeError) -> Self {
         let exit = match error {
@@ -76,28 +84,36 @@ impl From<crate::home::HomeError> for Failure {
     }
 }
 
+impl From<crate::identity::IdentityError> for Failure {
+    fn from(error: crate::identity::IdentityError) -> Self {
+        match error {
+            crate::identity::IdentityError::Home(error) => error.into(),
+            error => Self::new(Exit::Failed, error),
+        }
+    }
+}
+
+impl From<crate::store::StoreError> for Failure {
+    fn from(error: crate::store::StoreError) -> Self {
+        match error {
+            crate::store::StoreError::Home(error) => error.into(),
+            error => Self::new(Exit::Failed, error),
+        }
+    }
+}
+
 impl From<crate::launch::LaunchError> for Failure {
     fn from(error: crate::launch::LaunchError) -> Self {
-        use crate::gateway::GatewayError;
-        use crate::launch::LaunchError;
         let exit = match error {
-            LaunchError::Address(_) | LaunchError::Fallback { .. } | LaunchError::Gateway(GatewayError::Exposed(_)) => {
-                Exit::Usage
-            }
+            crate::launch::LaunchError::Identity(error) => return error.into(),
+            crate::launch::LaunchError::Store(error) => return error.into(),
+            crate::launch::LaunchError::Gateway(crate::gateway::GatewayError::Exposed(_))
+            | crate::launch::LaunchError::Address(_)
+            | crate::launch::LaunchError::Fallback { .. } => Exit::Usage,
             _ => Exit::Failed,
         };
         Self::new(exit, error)
     }
-}
-
-exits! {
-    crate::config::ConfigError => Usage,
-    crate::gateway::keys::KeysError => Failed,
-    crate::identity::IdentityError => Failed,
-    crate::models::local::LocalError => Failed,
-    crate::models::name::NameError => Usage,
-    crate::store::StoreError => Failed,
-    std::io::Error => Failed,
 }
 
 impl From<crate::models::hub::HubError> for Failure {

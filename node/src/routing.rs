@@ -16,18 +16,19 @@
 
 mod direct;
 mod names;
+mod own;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use infernet_inference::Backend;
 use infernet_inference::json::{self, Edit, Object};
-use infernet_inference::{Backend, allow};
 use infernet_protocol::ModelId;
 use tracing::info;
 
 use crate::gateway::{InferError, Inference, InferenceRequest, Preferences, Reply, ServedModel, Source};
 use crate::node::Node;
-use crate::service::{self, Service};
+use crate::service::{self, Service, Wanted};
 use direct::Asked;
 use names::Asks;
 
@@ -55,7 +56,7 @@ pub struct Router {
 }
 
 impl Router {
-    /// Asks the network and nobody else.
+    /// Asks the network, and this node's own engines where the network cannot.
     #[must_use]
     pub fn new(node: Arc<Node>, network: Service) -> Self {
         Self {
@@ -87,59 +88,38 @@ impl Router {
 
     /// An answer of one model, from whoever gives it first.
     async fn answer(&self, request: InferenceRequest) -> Result<Reply, InferError> {
-        let is_ours = self.node.serves_itself(&request.model);
-        let is_first = is_ours && (self.local_first || !service::is_served(&self.node, &request.model));
-        if is_first && let Some(reply) = self.locally(&request).await {
-            return reply;
+        if !self.may_stay(&request) {
+            return self.elsewhere(request).await;
         }
-        let is_last = is_ours && !is_first;
-        let again = (is_last || self.may_leave(&request)).then(|| request.clone());
-        match (self.network.infer(request).await, again) {
-            (Err(error), Some(request)) if error.is_anothers_chance() => {
-                if is_last && let Some(reply) = self.locally(&request).await {
-                    return reply;
-                }
-                match error {
-                    // A service outside costs its owner's money, which no budget here counts.
-                    InferError::OverBudget { .. } => Err(error),
-                    _ if !self.may_leave(&request) => Err(error),
-                    _ => self.outside_of(request, error).await,
-                }
-            }
-            (answered, _) => answered,
+        let has_others = self.node.market.serving(&request.model);
+        if has_others && !self.local_first {
+            return match self.network.infer_at_once(request.clone()).await {
+                Err(error @ InferError::OverBudget { .. }) => Err(error),
+                Err(error) if error.is_anothers_chance() => match self.locally(&request, false).await {
+                    Err(ours) if ours.is_anothers_chance() => self.elsewhere(request).await,
+                    answered => answered,
+                },
+                answered => answered,
+            };
+        }
+        match self.locally(&request, !has_others).await {
+            Err(ours) if ours.is_anothers_chance() => match self.elsewhere(request).await {
+                // There is somebody: this node.
+                Err(InferError::NobodyServes { .. }) => Err(ours),
+                answered => answered,
+            },
+            answered => answered,
         }
     }
 
-    /// From an engine of this node; `None` where the request is for the network alone, or the engine cannot.
-    async fn locally(&self, request: &InferenceRequest) -> Option<Result<Reply, InferError>> {
-        let preferences = &request.preferences;
-        if !preferences.only.is_empty() || preferences.fallbacks_refused {
-            return None;
-        }
-        let (served, slot) = self.node.engine_of_our_own(&request.model)?;
-        let able = served.model.features.contains(request.request.needs)
-            && allow::check(request.request.endpoint, &request.body, served.model.features).is_ok();
-        if !able {
-            return None;
-        }
-        let source = match served.backend.name() {
-            "embedded" => Source::Embedded,
-            _ => Source::Local,
-        };
-        let room = served.room(request.body.len() as u64).min(served.max_output());
-        let asked = Asked {
-            backend: served.backend,
-            model: served.model.name,
-            id: request.model.clone(),
-            max_output: request.request.max_output.is_none().then_some(room),
-            source,
-        };
-        match direct::infer(asked, request.clone(), slot).await {
-            Err(error) if error.is_anothers_chance() => {
-                info!(model = %request.model, %error, "our own engine cannot");
-                None
-            }
-            answered => Some(answered),
+    /// From the network, or else from a service outside.
+    async fn elsewhere(&self, request: InferenceRequest) -> Result<Reply, InferError> {
+        let again = self.may_leave(&request).then(|| request.clone());
+        match (self.network.infer(request).await, again) {
+            // A service outside costs its owner's money, which no budget here counts.
+            (Err(error @ InferError::OverBudget { .. }), _) => Err(error),
+            (Err(error), Some(request)) if error.is_anothers_chance() => self.outside_of(request, error).await,
+            (answered, _) => answered,
         }
     }
 
@@ -163,6 +143,32 @@ impl Router {
         Err(error)
     }
 
+    /// The models to try for the name of a request, or why there are none.
+    fn chain(&self, request: &InferenceRequest, asks: &Asks) -> Result<Vec<ModelId>, InferError> {
+        let served = match is_for_the_network(request) {
+            true => service::served(&self.node),
+            false => service::served_or_ours(&self.node),
+        };
+        let chain = self.names.chain(&request.model, asks, &served);
+        if !chain.is_empty() {
+            return Ok(chain);
+        }
+        let model = request.model.to_string();
+        let able = served.iter().filter(|model| asks.may_go_to(model));
+        let cheapest = able.map(|model| model.price).reduce(|a, b| a.at_most(&b));
+        Err(match cheapest {
+            Some(price) => InferError::too_dear(model, &price),
+            None if served.is_empty() => InferError::NobodyServes {
+                model,
+                near: Vec::new(),
+            },
+            None => InferError::Unfit {
+                model,
+                needs: Wanted::of(request).lacking(&served),
+            },
+        })
+    }
+
     /// Whether a request may go to a service outside: there is one, it asks for nothing that only the network keeps, and it
     /// is the node's own user who asks, and not the holder of a key.
     fn may_leave(&self, request: &InferenceRequest) -> bool {
@@ -178,23 +184,10 @@ impl Router {
     }
 }
 
-/// Why a name that picks has nothing to pick from.
-fn nothing_to_pick(request: &InferenceRequest, is_nothing_served: bool) -> InferError {
-    let (model, needs) = (request.model.to_string(), request.request.needs.names());
-    match is_nothing_served {
-        true => InferError::NobodyServes {
-            model,
-            near: Vec::new(),
-        },
-        false => InferError::Unfit {
-            model,
-            needs: format!(
-                "{}, a context of {} tokens, all within the price cap",
-                needs.collect::<Vec<_>>().join(", "),
-                request.request.context
-            ),
-        },
-    }
+/// Whether a request names who may answer it.
+fn is_for_the_network(request: &InferenceRequest) -> bool {
+    let preferences = &request.preferences;
+    !preferences.only.is_empty() || preferences.fallbacks_refused
 }
 
 /// The same request for another model.
@@ -243,14 +236,15 @@ impl Inference for Router {
             context: request.request.context,
             price_cap: self.network.price_cap(&request.preferences),
         };
-        let served = service::served_or_ours(&self.node);
-        let mut chain = self.names.chain(&request.model, &asks, &served);
+        let mut chain = match self.chain(&request, &asks) {
+            Ok(chain) => chain,
+            Err(error) if self.may_leave(&request) => return self.outside_of(request, error).await,
+            Err(error) => return Err(error),
+        };
         if request.preferences.fallbacks_refused {
             chain.truncate(1);
         }
-        let Some(last) = chain.pop() else {
-            return Err(nothing_to_pick(&request, served.is_empty()));
-        };
+        let last = chain.pop().unwrap_or_else(|| request.model.clone());
         for model in &chain {
             match self.answer(renamed(&request, model)).await {
                 Err(error) if error.is_anothers_chance() => {

@@ -14,7 +14,7 @@ use infernet_protocol::capability::{Features, ModelAd};
 use infernet_protocol::{ModelId, NodeId, Price};
 
 use crate::buyer::consumer::{self, Answer, Said};
-use crate::buyer::{BuyError, Failure, Purchase, told};
+use crate::buyer::{self, BuyError, Failure, Purchase, told};
 use crate::gateway::{InferError, Inference, InferenceRequest, Part, Preferences, Reply, ServedModel, Source, Summary};
 use crate::leases::Unplaced;
 use crate::node::Node;
@@ -71,7 +71,7 @@ impl Service {
     }
 
     /// What is bought for a request, from `first` where it names a provider to begin with.
-    fn purchase(&self, request: InferenceRequest, first: Option<NodeId>) -> Purchase {
+    fn purchase(&self, request: InferenceRequest, first: Option<NodeId>, may_wait: bool) -> Purchase {
         let InferenceRequest {
             model,
             request,
@@ -97,6 +97,7 @@ impl Service {
             public: self.public,
             may_continue: self.failover && !preferences.fallbacks_refused && told::may_continue(&request),
             may_hedge: self.hedging && request.stream,
+            may_wait,
             ..Purchase::new(model, &request, body, deadline)
         }
     }
@@ -108,7 +109,18 @@ impl Inference for Service {
         served(&self.node)
     }
 
-    async fn infer(&self, mut request: InferenceRequest) -> Result<Reply, InferError> {
+    async fn infer(&self, request: InferenceRequest) -> Result<Reply, InferError> {
+        self.answer(request, true).await
+    }
+}
+
+impl Service {
+    /// The same from whoever is free now, or from nobody.
+    pub(crate) async fn infer_at_once(&self, request: InferenceRequest) -> Result<Reply, InferError> {
+        self.answer(request, false).await
+    }
+
+    async fn answer(&self, mut request: InferenceRequest, may_wait: bool) -> Result<Reply, InferError> {
         if request.preferences.data_collection_refused {
             return Err(InferError::Unfit {
                 model: request.model.to_string(),
@@ -120,27 +132,28 @@ impl Inference for Service {
             false => std::mem::take(&mut request.preferences.order),
         };
         for provider in order {
-            match self.infer_once(request.clone(), Some(provider)).await {
+            match self.answer_from(Some(provider), request.clone(), may_wait).await {
                 Err(error) if error.is_anothers_chance() => {}
                 answered => return answered,
             }
         }
-        self.infer_once(request, None).await
+        self.answer_from(None, request, may_wait).await
     }
-}
 
-impl Service {
-    async fn infer_once(&self, request: InferenceRequest, first: Option<NodeId>) -> Result<Reply, InferError> {
-        let model = request.model.clone();
-        let wanted = Wanted {
-            features: request.request.needs,
-            context: request.request.context,
-            quantisations: request.preferences.quantisations.clone(),
-        };
-        let Answer { head, said } = self.node.buy(self.purchase(request, first));
+    async fn answer_from(
+        &self,
+        first: Option<NodeId>,
+        request: InferenceRequest,
+        may_wait: bool,
+    ) -> Result<Reply, InferError> {
+        let (model, wanted) = (request.model.clone(), Wanted::of(&request));
+        let Answer { head, said } = self.node.buy(self.purchase(request, first, may_wait));
         let (head, chosen) = match head.await {
             Ok(Ok(begun)) => begun,
-            Ok(Err(error)) => return Err(error_of(error, || wanted.lacking(&self.node, &model))),
+            Ok(Err(error)) => {
+                let served = || served(&self.node).into_iter().filter(|served| served.id == model);
+                return Err(error_of(error, || wanted.lacking(&served().collect::<Vec<_>>())));
+            }
             Err(_) => return Err(InferError::Internal("it is stopping".to_owned())),
         };
         let body = stream::unfold(Some(said), |said| async {
@@ -180,13 +193,6 @@ pub fn served(node: &Node) -> Vec<ServedModel> {
     models.into_values().collect()
 }
 
-/// Whether anybody else on the network is known to serve a model.
-pub(crate) fn is_served(node: &Node, model: &ModelId) -> bool {
-    let ads = node.ads();
-    ads.iter()
-        .any(|ad| ad.signer() != node.id() && ad.model(model).is_some())
-}
-
 /// Models of the network, and of this node's own engines those that nobody else offers.
 pub(crate) fn served_or_ours(node: &Node) -> Vec<ServedModel> {
     let mut models = served(node);
@@ -198,7 +204,7 @@ pub(crate) fn served_or_ours(node: &Node) -> Vec<ServedModel> {
     models
 }
 
-fn served_here(model: Model) -> ServedModel {
+pub(crate) fn served_here(model: Model) -> ServedModel {
     ServedModel {
         id: model.id,
         providers: 0,
@@ -260,34 +266,50 @@ fn summary_of(summary: &consumer::Summary) -> Summary {
     }
 }
 
-/// What the providers of a model must have for a request.
-struct Wanted {
+/// What a model must have for a request.
+pub(crate) struct Wanted {
     features: Features,
     context: u32,
     quantisations: Vec<String>,
 }
 
 impl Wanted {
-    /// What of it nobody has, for people; all of it where each is had by somebody, and not by one and the same.
-    fn lacking(&self, node: &Node, model: &ModelId) -> String {
-        let served = served(node).into_iter().find(|served| served.id == *model);
-        let is_had = |name: &String| {
-            let had = |served: &ServedModel| served.quantisations.iter().any(|had| had.eq_ignore_ascii_case(name));
-            served.as_ref().is_some_and(had)
-        };
-        let had = served.as_ref().map_or(Features::default(), |served| served.features);
-        let most = served.as_ref().and_then(|served| served.context);
+    pub(crate) fn of(request: &InferenceRequest) -> Self {
+        Self {
+            features: request.request.needs,
+            context: request.request.context,
+            quantisations: request.preferences.quantisations.clone(),
+        }
+    }
+
+    /// Whether a model has all of it.
+    pub(crate) fn is_met_by(&self, served: &ServedModel) -> bool {
+        served.features.contains(self.features) && self.fits(served) && self.is_quantised(served)
+    }
+
+    fn fits(&self, served: &ServedModel) -> bool {
+        served.context.is_none_or(|context| context >= self.context)
+    }
+
+    fn is_quantised(&self, served: &ServedModel) -> bool {
+        let is_quantised = |told: &str| buyer::is_quantised(&self.quantisations, told);
+        match served.quantisations.is_empty() {
+            true => is_quantised(""),
+            false => served.quantisations.iter().any(|told| is_quantised(told)),
+        }
+    }
+
+    /// What of it none of these has, for people; all of it where each is had by one of them, and not by one and the same.
+    pub(crate) fn lacking(&self, served: &[ServedModel]) -> String {
+        let had = served.iter().map(|served| served.features);
+        let had = had.fold(Features::default(), Features::with);
+        let any = |has: fn(&Self, &ServedModel) -> bool| served.iter().any(|served| has(self, served));
         let lacking = Self {
             features: self.features.without(had),
-            context: if most.is_some_and(|most| most >= self.context) {
-                0
-            } else {
-                self.context
-            },
-            quantisations: if self.quantisations.iter().any(is_had) {
-                Vec::new()
-            } else {
-                self.quantisations.clone()
+            context: if any(Self::fits) { 0 } else { self.context },
+            quantisations: match any(Self::is_quantised) {
+                true => Vec::new(),
+                false => self.quantisations.clone(),
             },
         };
         let told = lacking.to_string();
@@ -323,10 +345,7 @@ fn unplaced_of(unplaced: Unplaced, needs: impl FnOnce() -> String) -> InferError
             model: model.to_string(),
             near: near.iter().map(ToString::to_string).collect(),
         },
-        Unplaced::TooDear { model, cheapest } => InferError::TooDear {
-            model: model.to_string(),
-            cheapest: format!("{} in, {} out per million tokens", cheapest.input, cheapest.output),
-        },
+        Unplaced::TooDear { model, cheapest } => InferError::too_dear(model.to_string(), &cheapest),
         Unplaced::NoRail { model } => InferError::NoRail {
             model: model.to_string(),
         },

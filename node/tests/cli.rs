@@ -435,21 +435,33 @@ fn a_node_is_started_asked_restarted_and_stopped() {
 #[test]
 fn a_start_that_fails_shows_the_end_of_its_log() {
     let infernet = Infernet::new();
-    let failed = infernet.fails(
-        1,
-        &[
+    let start = |code: i32, more: &[&str]| {
+        let all = [
             "start",
             "--network",
             "test",
-            "--listen",
-            "/ip4/nonsense",
-            "--no-gateway",
-        ],
-    );
+            "--no-mdns",
+            "--no-upnp",
+            "--role",
+            "consumer",
+        ];
+        infernet.fails(code, &[&all[..], more].concat())
+    };
+    let failed = start(2, &["--listen", "/ip4/nonsense", "--no-gateway"]);
     assert!(
         failed.contains("ended before it was ready") && failed.contains("/ip4/nonsense"),
         "{failed}"
     );
+    let listen = ["--listen", "/ip4/127.0.0.1/tcp/0"];
+    let open = start(2, &[&listen[..], &["--gateway", "0.0.0.0:0"]].concat());
+    assert!(open.contains("can be reached from outside"), "{open}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let failed = start(1, &[&listen[..], &["--no-gateway", "--metrics", &taken]].concat());
+    assert!(failed.contains(&taken), "{failed}");
+    fs::set_permissions(infernet.home.identity_file(), fs::Permissions::from_mode(0o644)).unwrap();
+    let loose = infernet.fails(2, &["identity"]);
+    assert!(loose.contains("chmod 600"), "{loose}");
     assert!(infernet.home.holder().unwrap().is_none() && !infernet.home.pid_file().exists());
 }
 

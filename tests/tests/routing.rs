@@ -1,7 +1,7 @@
 //! Ring `network`: names, this node's own engines, services outside, and engines that come and go.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::routing::get;
 use axum::{Json, Router as Http};
@@ -16,7 +16,7 @@ use infernet_node::node::{Node, Settings};
 use infernet_node::routing::{Names, Outside, Router};
 use infernet_node::service::Service;
 use infernet_protocol::auction::Policy;
-use infernet_protocol::{ModelId, Price};
+use infernet_protocol::{MicroUsd, ModelId, Price};
 use infernet_tests::network::{PATIENCE, consumer, provider, selling, settings, start};
 
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
@@ -125,6 +125,10 @@ async fn this_nodes_own_engine_goes_first_where_that_is_wanted_and_it_is_free() 
         let reply = network_first.infer(kept_out).await.unwrap();
         assert_eq!(reply.source, Source::Local, "or where the network cannot");
         whole(reply).await.1.unwrap();
+        let mut for_others = asked("scripted");
+        for_others.preferences.ignore = vec![one.node.id(), node.id()];
+        let refused = network_first.infer(for_others).await.unwrap_err();
+        assert!(matches!(refused, InferError::LeftOut { .. }), "{refused:?}");
 
         own.follow(Script {
             slots: Some(0),
@@ -173,6 +177,135 @@ async fn a_seller_lends_its_own_slots_to_its_own_consumers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_seller_has_its_answer_when_a_slot_is_free() {
+    in_time(async {
+        let engine = ScriptedBackend::new(Script {
+            token_ms: 60_000,
+            ..Script::default()
+        });
+        let mut offered = selling(Arc::new(engine.clone()));
+        offered.slots = Some(1);
+        let node = start(Settings {
+            selling: Some(offered),
+            ..settings(41, &[])
+        })
+        .await;
+        let router = router(&node);
+        let first = router.infer(asked("scripted")).await.unwrap();
+        engine.follow(Script::default());
+        let mut late = asked("scripted");
+        late.deadline = Instant::now() + Duration::from_millis(200);
+        let refused = router.infer(late).await.unwrap_err();
+        assert!(
+            matches!(refused, InferError::Deadline { delivered: false }),
+            "{refused:?}"
+        );
+        let waits = router.infer(asked("scripted"));
+        let frees = async {
+            tokio::task::yield_now().await;
+            drop(first);
+        };
+        let (answered, ()) = tokio::join!(waits, frees);
+        whole(answered.unwrap()).await.1.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_of_ones_own_does_not_lie_idle_while_the_network_is_busy() {
+    in_time(async {
+        let hub = consumer(51, &[]).await;
+        let at = hub.listening().await.unwrap();
+        let slow = Script {
+            token_ms: 60_000,
+            ..Script::default()
+        };
+        let theirs = ScriptedBackend::new(slow);
+        let mut offered = selling(Arc::new(theirs.clone()));
+        offered.slots = Some(1);
+        let _one = start(Settings {
+            selling: Some(offered),
+            ..settings(52, &at)
+        })
+        .await;
+        let ours = engine("scripted");
+        let node = start(Settings {
+            selling: Some(selling(Arc::new(ours.clone()))),
+            ..settings(53, &at)
+        })
+        .await;
+        node.until_served(&ModelId::new("scripted").unwrap(), 1).await;
+        let router = router(&node);
+        let held = router.infer(asked("scripted")).await.unwrap();
+        assert_eq!(held.source, Source::Network);
+        let reply = router.infer(asked("scripted")).await.unwrap();
+        assert_eq!(reply.source, Source::Local, "nobody else is free");
+        whole(reply).await.1.unwrap();
+        assert_eq!((theirs.counts().started, ours.counts().started), (1, 1));
+        drop(held);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fast_says_what_it_would_cost() {
+    in_time(async {
+        let mut offered = selling(Arc::new(engine("scripted")));
+        offered.price.output = MicroUsd(600_000);
+        let dear = start(Settings {
+            selling: Some(offered),
+            ..settings(71, &[])
+        })
+        .await;
+        let buyer = consumer(72, &dear.listening().await.unwrap()).await;
+        buyer.until_served(&ModelId::new("scripted").unwrap(), 1).await;
+        let refused = router(&buyer).infer(asked("fast")).await.unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .contains("`fast` asks for more than your price cap ($0 in, $0.6"),
+            "{refused}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_own_engine_lacks_is_named() {
+    in_time(async {
+        let own = engine("scripted");
+        let node = start(Settings {
+            own: sources(&own),
+            ..settings(61, &[])
+        })
+        .await;
+        let router = router(&node);
+        let lacking = |refused: InferError| match refused {
+            InferError::Unfit { needs, .. } => needs,
+            other => panic!("{other:?}"),
+        };
+        let with = |fields: &str, model: &str| {
+            let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"x"}}]{fields}}}"#);
+            InferenceRequest {
+                request: Request::read(Endpoint::ChatCompletions, body.as_bytes()).unwrap(),
+                body: Bytes::from(body),
+                ..asked(model)
+            }
+        };
+        let tools = r#","tools":[{"type":"function","function":{"name":"f"}}]"#;
+        for model in ["scripted", "fast"] {
+            let refused = router.infer(with(tools, model)).await.unwrap_err();
+            assert_eq!(lacking(refused), "tools", "{model}");
+        }
+        let mut fine = asked("scripted");
+        fine.preferences.quantisations = vec!["q8_0".to_owned()];
+        assert_eq!(lacking(router.infer(fine).await.unwrap_err()), "q8_0");
+        assert_eq!(own.counts().started, 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_outside_answers_only_what_the_network_cannot() {
     in_time(async {
         let hub = consumer(31, &[]).await;
@@ -197,6 +330,15 @@ async fn a_service_outside_answers_only_what_the_network_cannot() {
         assert_eq!(reply.source.to_string(), "fallback:nim");
         assert_eq!(reply.model.as_str(), "theirs", "the badge names what answers");
         whole(reply).await.1.unwrap();
+        let mut choosy = asked("fast");
+        choosy.request.context = u32::MAX;
+        let reply = with.infer(choosy).await.unwrap();
+        assert_eq!(
+            reply.model.as_str(),
+            "theirs",
+            "nothing on the network is fast enough, nor anything"
+        );
+        whole(reply).await.1.unwrap();
 
         let mut strict = asked("unknown");
         strict.preferences.fallbacks_refused = true;
@@ -218,7 +360,7 @@ async fn a_service_outside_answers_only_what_the_network_cannot() {
             matches!(ended, Err(InferError::Failed { delivered: true, .. })),
             "{ended:?}"
         );
-        assert_eq!(service.counts().started, 1);
+        assert_eq!(service.counts().started, 2);
     })
     .await;
 }

@@ -67,16 +67,16 @@ impl Receiving {
         }
     }
 
-    /// How fast it came, as we saw it. A text that came in one piece tells only how long all of it took: its first token
-    /// counts as promised, and the rest as its speed.
-    pub(super) fn pace(&self, output_tokens: u32, promised: Millis) -> Service {
+    /// How fast it came, as we saw it.
+    pub(super) fn pace(&self, output_tokens: u32, promised: Service) -> Service {
         self.pace_after(self.began.elapsed(), output_tokens, promised)
     }
 
-    fn pace_after(&self, whole: Duration, output_tokens: u32, promised: Millis) -> Service {
-        let is_piece = output_tokens > 1 && matches!(self.watch, Some((ContentType::Json, _)));
-        let promised = Some(Duration::from_millis(promised.0.into())).filter(|promised| *promised < whole);
-        let first = if is_piece { promised } else { self.first }.unwrap_or_default();
+    fn pace_after(&self, whole: Duration, output_tokens: u32, promised: Service) -> Service {
+        if output_tokens > 1 && matches!(self.watch, Some((ContentType::Json, _))) {
+            return in_one_piece(whole, output_tokens, promised);
+        }
+        let first = self.first.unwrap_or_default();
         let streaming = whole.saturating_sub(first).as_millis().max(1);
         let speed = u128::from(output_tokens.saturating_sub(1)) * 1_000_000 / streaming;
         Service {
@@ -151,6 +151,23 @@ fn tokens(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
+/// A text that came in one piece tells only how long all of it took: its first token and its speed count as kept, or not,
+/// by the same share.
+fn in_one_piece(whole: Duration, output_tokens: u32, promised: Service) -> Service {
+    let whole = whole.as_millis().max(1);
+    // Tokens behind the first, as milliseconds at a thousandth of a token per second.
+    let rest = u128::from(output_tokens.saturating_sub(1)) * 1_000_000;
+    let (ttft, speed) = (u128::from(promised.ttft.0), u128::from(promised.speed));
+    let (ttft, speed) = match rest.checked_div(speed).map(|rest| ttft + rest) {
+        Some(expected) if expected > 0 => (ttft * whole / expected, speed * expected / whole),
+        _ => (ttft, rest / whole),
+    };
+    Service {
+        ttft: Millis(u32::try_from(ttft).unwrap_or(u32::MAX)),
+        speed: u32::try_from(speed).unwrap_or(u32::MAX),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use infernet_inference::{Endpoint, Request as Asked};
@@ -158,7 +175,8 @@ mod tests {
 
     use super::*;
 
-    fn receiving(content_type: &str) -> Receiving {
+    /// How an answer counts that began after a second and took `whole` milliseconds, of a provider that promised this.
+    fn pace(content_type: &str, whole: u64, tokens: u32, (ttft, speed): (u32, u32)) -> (u32, u32) {
         let body = br#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#;
         let asked = Asked::read(Endpoint::ChatCompletions, body).unwrap();
         let purchase = Purchase::new(
@@ -176,35 +194,35 @@ mod tests {
         };
         let mut receiving = Receiving::new(&purchase, &request);
         receiving.begin(content_type);
-        receiving.first = Some(Duration::from_millis(1_000));
-        receiving
-    }
-
-    #[test]
-    fn a_text_in_one_piece_tells_how_long_all_of_it_took() {
-        let whole = Duration::from_millis(1_000);
-        let pace = |content_type: &str, promised: u32| {
-            let pace = receiving(content_type).pace_after(whole, 51, Millis(promised));
-            (pace.ttft.0, pace.speed)
+        receiving.first = Some(Duration::from_secs(1));
+        let promised = Service {
+            ttft: Millis(ttft),
+            speed,
         };
-        assert_eq!(pace("application/json", 200), (200, 62_500));
-        assert_eq!(pace("application/json", 0), (0, 50_000), "nothing was promised");
+        let pace = receiving.pace_after(Duration::from_millis(whole), tokens, promised);
+        (pace.ttft.0, pace.speed)
+    }
+
+    #[test]
+    fn a_text_in_one_piece_keeps_its_promises_by_how_long_all_of_it_took() {
+        let document = |whole, tokens, promised| pace("application/json", whole, tokens, promised);
+        let promised = (200, 50_000);
+        assert_eq!(document(1_200, 51, promised), promised, "kept");
+        assert_eq!(document(2_400, 51, promised), (400, 25_000), "half as fast");
+        assert_eq!(document(600, 51, promised), (100, 100_000), "twice as fast");
+        assert_eq!(document(440, 2, promised), (400, 25_000), "be it short or long");
+        assert_eq!(document(1_000, 51, (0, 100_000)), (0, 50_000), "a speed alone");
         assert_eq!(
-            pace("application/json", 2_000),
-            (0, 50_000),
-            "it was faster than promised"
-        );
-        let streamed = receiving("text/event-stream").pace_after(whole * 2, 51, Millis(200));
-        assert_eq!(
-            (streamed.ttft.0, streamed.speed),
-            (1_000, 50_000),
-            "a stream shows both"
+            document(1_000, 51, (200, 0)),
+            (200, 50_000),
+            "nothing to hold it against"
         );
     }
 
     #[test]
-    fn vectors_come_as_fast_as_they_come() {
-        let pace = receiving("application/json").pace_after(Duration::from_millis(1_000), 0, Millis(200));
-        assert_eq!((pace.ttft.0, pace.speed), (1_000, 0));
+    fn streams_and_vectors_show_when_they_began() {
+        let promised = (200, 50_000);
+        assert_eq!(pace("text/event-stream", 2_000, 51, promised), (1_000, 50_000));
+        assert_eq!(pace("application/json", 1_000, 0, promised), (1_000, 0));
     }
 }

@@ -49,10 +49,18 @@ fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Failed, error)
 }
 
+fn unsent(error: reqwest::Error) -> Failure {
+    let exit = if error.is_connect() {
+        Exit::Unreachable
+    } else {
+        Exit::Failed
+    };
+    Failure::new(exit, error)
+}
+
 /// What the gateway answers, or why it does not.
 async fn told(request: RequestBuilder) -> Result<Value> {
-    let answer = request.send().await;
-    let answer = answer.map_err(|error| Failure::new(Exit::Unreachable, error))?;
+    let answer = request.send().await.map_err(unsent)?;
     let (status, told) = (answer.status(), answer.json::<Value>().await.map_err(failed)?);
     match status.is_success() {
         true => Ok(told),
@@ -246,7 +254,7 @@ async fn results(gateway: &Gateway, args: &BatchResultsArgs, context: &Context) 
         return Ok(Exit::Done);
     };
     let path = format!("/v1/files/{file}/content");
-    let mut answer = gateway.request(Method::GET, &path).send().await.map_err(failed)?;
+    let mut answer = gateway.request(Method::GET, &path).send().await.map_err(unsent)?;
     if !answer.status().is_success() {
         return Err(failed("the results are no longer kept"));
     }

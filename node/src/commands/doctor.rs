@@ -75,7 +75,7 @@ fn look(args: &NodeArgs, context: &Context) -> Result<Option<Value>> {
             Ok::<_, LaunchError>(doctor::to_json(&facts))
         };
         let looked = tokio::select! {
-            looked = looked => looked.map(Some).map_err(|error| Failure::new(Exit::Failed, error)),
+            looked = looked => looked.map(Some).map_err(Failure::from),
             signal = runtime::signal() => signal.map(|_| None).map_err(Failure::from),
         };
         tasks.drain(SETTLED).await;

@@ -39,12 +39,6 @@ pub(super) fn gateway(args: &NodeArgs, context: &Context) -> Result {
             "`infernet gateway` is a consumer with a gateway: for anything else use `infernet start --foreground`",
         ));
     }
-    let sells = args.slots.is_some() || args.stranger_slots.is_some() || args.price.is_some() || args.no_advertise;
-    if sells {
-        let why = "`infernet gateway` sells nothing: leave `--slots`, `--stranger-slots`, `--price` and `--no-advertise` to \
-                   `infernet start`";
-        return Err(Failure::new(Exit::Usage, why));
-    }
     let mut flags = args.overrides();
     flags.text("role", "infernet gateway", Role::Consumer.as_str());
     run(&flags, context)

@@ -59,11 +59,11 @@ fn detach(arguments: Vec<OsString>, context: &Context) -> Result {
             say_ready(&line, &child, context);
             Ok(Exit::Done)
         }
-        Err(why) => {
+        Err(Failure { exit, message }) => {
             let _ = child.kill();
             let _ = child.wait();
             let _ = fs::remove_file(context.home.pid_file());
-            Err(Failure::new(Exit::Failed, why + &log_tail(before, context)))
+            Err(Failure::new(exit, message + &log_tail(before, context)))
         }
     }
 }
@@ -97,9 +97,10 @@ fn open_log(path: &Path) -> Result<(File, u64)> {
 }
 
 /// The first line that the node prints, which it does when its sockets are bound.
-fn ready_line(child: &mut Child) -> std::result::Result<String, String> {
+fn ready_line(child: &mut Child) -> std::result::Result<String, Failure> {
+    let failed = |why: String| Failure::new(Exit::Failed, why);
     let Some(stdout) = child.stdout.take() else {
-        return Err("the node has no output".to_owned());
+        return Err(failed("the node has no output".to_owned()));
     };
     let (say, heard) = mpsc::sync_channel(1);
     // A plain thread, since a pipe has no read with a deadline. It ends with the line, or with the node.
@@ -111,13 +112,18 @@ fn ready_line(child: &mut Child) -> std::result::Result<String, String> {
     match heard.recv_timeout(PATIENCE) {
         Ok(line) if line.ends_with('\n') => Ok(line.trim().to_owned()),
         Ok(_) => match child.wait() {
-            Ok(status) => Err(format!("the node ended before it was ready ({status})")),
-            Err(error) => Err(format!("the node ended before it was ready ({error})")),
+            Ok(status) => {
+                let usage = status.code() == Some(Exit::Usage as i32);
+                let exit = if usage { Exit::Usage } else { Exit::Failed };
+                let why = format_args!("the node ended before it was ready ({status})");
+                Err(Failure::new(exit, why))
+            }
+            Err(error) => Err(failed(format!("the node ended before it was ready ({error})"))),
         },
-        Err(_) => Err(format!(
+        Err(_) => Err(failed(format!(
             "the node was not ready after {} s, and was stopped",
             PATIENCE.as_secs()
-        )),
+        ))),
     }
 }
 

@@ -261,6 +261,13 @@ pub enum InferError {
 }
 
 impl InferError {
+    /// The cheapest of those that serve a model asks for this.
+    #[must_use]
+    pub fn too_dear(model: String, cheapest: &Price) -> Self {
+        let cheapest = format!("{} in, {} out per million tokens", cheapest.input, cheapest.output);
+        Self::TooDear { model, cheapest }
+    }
+
     /// Whether somebody else, or another model, may do what this one could not; nothing was delivered.
     #[must_use]
     pub fn is_anothers_chance(&self) -> bool {

@@ -117,7 +117,11 @@ fn with_errors(operation: &mut Value) {
         }
     }
     if is_inference {
-        operation["parameters"] = json!([{ "$ref": "#/components/parameters/IdempotencyKey" }]);
+        let key = json!({ "$ref": "#/components/parameters/IdempotencyKey" });
+        match &mut operation["parameters"] {
+            Value::Array(parameters) => parameters.push(key),
+            parameters => *parameters = json!([key]),
+        }
     }
 }
 
@@ -177,6 +181,12 @@ mod tests {
                 let error = answers["400"]["$ref"].as_str().unwrap();
                 assert_eq!(error.contains("ollama"), path.starts_with("/api/"), "{path}");
                 assert_eq!(error.contains("anthropic"), path.starts_with("/v1/messages"), "{path}");
+                let retried = operation["parameters"].to_string().contains("IdempotencyKey");
+                assert_eq!(
+                    retried,
+                    answers["502"].is_object(),
+                    "{path}: what is paid can be sent again"
+                );
             }
         }
     }

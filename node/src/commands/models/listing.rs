@@ -56,11 +56,10 @@ impl Model {
         })
     }
 
-    /// The first of them that chats, or else the first; there must be one.
-    pub(in crate::commands) fn first_to_chat(models: &[Self]) -> String {
+    /// The first of them that chats, or else the first.
+    pub(in crate::commands) fn first_to_chat(models: &[Self]) -> Option<&Self> {
         let chats = |model: &&Self| model.features.iter().any(|feature| feature == "chat");
-        let first = models.iter().find(chats).or_else(|| models.first());
-        first.map(|model| model.id.clone()).unwrap_or_default()
+        models.iter().find(chats).or_else(|| models.first())
     }
 
     /// Whether a word is in its name, its features or its quantisations.
