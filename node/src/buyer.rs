@@ -239,6 +239,9 @@ pub enum Failure {
     /// Another provider was quicker.
     #[error("another provider was quicker")]
     Beaten,
+    /// This node ends.
+    #[error("this node is stopping")]
+    Stopping,
 }
 
 impl From<LineError> for Failure {
@@ -256,7 +259,7 @@ impl Failure {
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Failed(fail) => fail.retryable,
-            Self::OverBudget(_) | Self::Journal | Self::Cancelled | Self::Beaten | Self::Late => false,
+            Self::OverBudget(_) | Self::Journal | Self::Cancelled | Self::Beaten | Self::Late | Self::Stopping => false,
             _ => true,
         }
     }
@@ -265,7 +268,7 @@ impl Failure {
     fn is_its_own(&self) -> bool {
         !matches!(
             self,
-            Self::OverBudget(_) | Self::Journal | Self::Cancelled | Self::Beaten | Self::Late
+            Self::OverBudget(_) | Self::Journal | Self::Cancelled | Self::Beaten | Self::Late | Self::Stopping
         )
     }
 }
@@ -296,7 +299,13 @@ pub(crate) async fn serve(node: Arc<Node>, purchase: Purchase, consumer: Consume
     let purchase = Arc::new(purchase);
     // In the middle of an answer it is the spine itself that ends it in time, with a receipt.
     let deadline = (purchase.deadline + SETTLE_WITHIN).into();
-    let bought = tokio::time::timeout_at(deadline, buy(&node, &purchase, &consumer, &mut tried)).await;
+    let bought = tokio::select! {
+        bought = tokio::time::timeout_at(deadline, buy(&node, &purchase, &consumer, &mut tried)) => bought,
+        () = node.closing.cancelled() => Ok(Err(match consumer.has_begun() {
+            true => BuyError::BrokenOff(Failure::Stopping),
+            false => BuyError::Failed(Failure::Stopping),
+        })),
+    };
     let bought = bought.unwrap_or_else(|_| {
         Err(BuyError::Deadline {
             delivered: consumer.has_begun(),

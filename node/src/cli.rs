@@ -553,6 +553,25 @@ pub struct NodeArgs {
     pub metrics: Option<String>,
 }
 
+impl JoinArgs {
+    /// The flags given that say how a node is to be, and nothing of what one request is to be.
+    pub(crate) fn only_for_a_node_of_its_own(&self) -> Vec<&'static str> {
+        let given = [
+            ("--p2p-port", self.p2p_port.is_some()),
+            ("--listen", !self.listen.is_empty()),
+            ("--bootstrap", !self.bootstrap.is_empty()),
+            ("--no-mdns", self.no_mdns),
+            ("--no-upnp", self.no_upnp),
+            ("--price-cap", self.price_cap.is_some()),
+        ];
+        given
+            .into_iter()
+            .filter(|(_, is_given)| *is_given)
+            .map(|(flag, _)| flag)
+            .collect()
+    }
+}
+
 fn words(words: impl Iterator<Item = &'static str>) -> clap::builder::PossibleValuesParser {
     words.collect::<Vec<_>>().into()
 }

@@ -76,6 +76,7 @@ impl Control for Controlled {
             "serves": serves.collect::<Vec<_>>(),
             "slots": load.slots,
             "running": load.running,
+            "running_own": node.lent(),
             "leases_sold": load.leases,
             "leases_bought": node.leases().len(),
             "spent_day_microusd": Some(node.spent().1.0).filter(|amount| *amount > 0),

@@ -163,6 +163,12 @@ impl Home {
         self.path.join("daemon.pid")
     }
 
+    /// `daemon.flags`: how a node was last started in the background.
+    #[must_use]
+    pub fn flags_file(&self) -> PathBuf {
+        self.path.join("daemon.flags")
+    }
+
     /// `daemon.log`.
     #[must_use]
     pub fn log_file(&self) -> PathBuf {

@@ -48,6 +48,7 @@ mod network;
 pub mod node;
 pub mod out;
 mod provider;
+mod queue;
 mod recovery;
 pub mod routing;
 pub mod runtime;

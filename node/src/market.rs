@@ -439,7 +439,8 @@ impl Market {
             | Failure::Journal
             | Failure::Cancelled
             | Failure::Beaten
-            | Failure::Late => return,
+            | Failure::Late
+            | Failure::Stopping => return,
         };
         let now = Instant::now();
         let is_lost = matches!(failure, Failure::Unreachable | Failure::Lost(_));

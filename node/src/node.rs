@@ -16,7 +16,7 @@ use infernet_protocol::reputation::{Service, Standing};
 use infernet_protocol::stream::frames::{FailCode, WorkerFrame};
 use infernet_protocol::{Identity, LeaseId, MicroUsd, Millis, ModelId, Network, NodeId, Price, Verified};
 use infernet_swarm::{Counters, Handle, Hits, Multiaddr, PeerConduct, PeerId, PeerInfo, Reached, Role, Situation};
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -28,6 +28,7 @@ use crate::joining::{self, Source};
 use crate::leases::Leases;
 use crate::market::Market;
 use crate::provider::Provider;
+use crate::queue::Queue;
 use crate::runtime::{Tasks, unpoisoned};
 use crate::spending::{CallerId, Limits};
 use crate::store::{Recovered, Store};
@@ -41,6 +42,8 @@ const SLOTS_USUAL: u16 = 16;
 const RELAYS: usize = 2;
 /// Tasks get this long to end when the node stops.
 const DRAIN: Duration = Duration::from_secs(10);
+/// What still runs then gets this long to say that it ends.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// What was published last gets this long to be written out: gossipsub does not tell when it has been.
 const LAST_WORD: Duration = Duration::from_millis(200);
 
@@ -163,8 +166,10 @@ pub struct Node {
     buying: Arc<AtomicUsize>,
     /// Slots of its engines that its own consumers use.
     lent: AtomicU16,
-    /// Told where one of them comes back.
-    pub(crate) given_back: Notify,
+    /// How its own consumers wait for them.
+    pub(crate) queue: Queue,
+    /// What still runs is to end, and to say so.
+    pub(crate) closing: CancellationToken,
 }
 
 /// A slot of this node's engines in its own consumers' hands.
@@ -175,7 +180,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         self.0.lent.fetch_sub(1, Ordering::Relaxed);
         self.0.slots_changed();
-        self.0.given_back.notify_one();
+        self.0.queue.give_back();
     }
 }
 
@@ -244,7 +249,8 @@ impl Node {
             leaving: CancellationToken::new(),
             buying: Arc::default(),
             lent: AtomicU16::new(0),
-            given_back: Notify::new(),
+            queue: Queue::default(),
+            closing: CancellationToken::new(),
             swarm,
             store,
             happenings,
@@ -415,13 +421,9 @@ impl Node {
         self.provider.drain();
         // Others learn at once that nothing more is taken here, and not when the ad has had its time.
         self.leaving.cancel();
-        let drained = async {
-            let lent = || self.lent.load(Ordering::Relaxed) > 0;
-            while self.provider.load().running > 0 || self.buying.load(Ordering::Relaxed) > 0 || lent() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let _ = tokio::time::timeout(DRAIN, drained).await;
+        let _ = tokio::time::timeout(DRAIN, self.idle()).await;
+        self.closing.cancel();
+        let _ = tokio::time::timeout(CLOSE_WITHIN, self.idle()).await;
         if self.market.own_ad().is_some() {
             tokio::time::sleep(LAST_WORD).await;
         }
@@ -431,6 +433,17 @@ impl Node {
         self.tasks.drain(DRAIN).await;
         if let Err(error) = self.store.sync().await {
             tracing::warn!(%error, "the journal could not be synced");
+        }
+    }
+
+    /// Returns once nothing runs.
+    async fn idle(&self) {
+        let runs = |count: u64| count > 0;
+        while runs(self.provider.load().running.into())
+            || runs(self.buying.load(Ordering::Relaxed) as u64)
+            || runs(self.lent.load(Ordering::Relaxed).into())
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -494,20 +507,29 @@ impl Node {
     }
 
     /// An engine of this node that has a model, and a slot of it where it is shared with buyers; `None` where there is
-    /// none or all slots are taken.
-    pub(crate) fn engine_of_our_own(self: &Arc<Self>, model: &ModelId) -> Option<(Served, Option<Lent>)> {
+    /// none or all slots are taken, but for those that are to be kept free.
+    pub(crate) fn engine_of_our_own(
+        self: &Arc<Self>,
+        model: &ModelId,
+        kept_free: u16,
+    ) -> Option<(Served, Option<Lent>)> {
         if let Some(served) = self.own.find(model) {
             return Some((served, None));
         }
         let served = self.engines.find(model)?;
         let running = self.provider.load().running;
-        let slots = self.slots();
+        let slots = self.slots().saturating_sub(kept_free);
         let taken = self.lent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |lent| {
             (lent.saturating_add(running) < slots).then_some(lent + 1)
         });
         taken.ok()?;
         self.slots_changed();
         Some((served, Some(Lent(self.clone()))))
+    }
+
+    /// Slots that this node's own consumers use.
+    pub(crate) fn lent(&self) -> u16 {
+        self.lent.load(Ordering::Relaxed)
     }
 
     /// Whether an engine of this node serves a model, be it free or not.

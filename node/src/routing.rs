@@ -23,7 +23,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use infernet_inference::Backend;
 use infernet_inference::json::{self, Edit, Object};
-use infernet_protocol::ModelId;
+use infernet_protocol::{ModelId, Price};
 use tracing::info;
 
 use crate::gateway::{InferError, Inference, InferenceRequest, Preferences, Reply, ServedModel, Source};
@@ -89,10 +89,15 @@ impl Router {
     /// An answer of one model, from whoever gives it first.
     async fn answer(&self, request: InferenceRequest) -> Result<Reply, InferError> {
         if !self.may_stay(&request) {
-            return self.elsewhere(request).await;
+            let (model, is_ours) = (request.model.to_string(), self.node.serves_itself(&request.model));
+            return match self.elsewhere(request).await {
+                // There is somebody: this node.
+                Err(InferError::NobodyServes { .. }) if is_ours => Err(InferError::LeftOut { model }),
+                answered => answered,
+            };
         }
         let has_others = self.node.market.serving(&request.model);
-        if has_others && !self.local_first {
+        if has_others && !self.local_first && !self.is_for_us(&request) {
             return match self.network.infer_at_once(request.clone()).await {
                 Err(error @ InferError::OverBudget { .. }) => Err(error),
                 Err(error) if error.is_anothers_chance() => match self.locally(&request, false).await {
@@ -104,8 +109,7 @@ impl Router {
         }
         match self.locally(&request, !has_others).await {
             Err(ours) if ours.is_anothers_chance() => match self.elsewhere(request).await {
-                // There is somebody: this node.
-                Err(InferError::NobodyServes { .. }) => Err(ours),
+                Err(InferError::NobodyServes { .. } | InferError::LeftOut { .. }) => Err(ours),
                 answered => answered,
             },
             answered => answered,
@@ -133,6 +137,7 @@ impl Router {
                 model,
                 max_output: None,
                 source: Source::Fallback(outside.name.to_owned()),
+                closing: self.node.closing.clone(),
             };
             info!(model = %request.model, service = outside.name, %error, "the network cannot, so a service outside is asked");
             match direct::infer(asked, request.clone(), ()).await {
@@ -145,7 +150,7 @@ impl Router {
 
     /// The models to try for the name of a request, or why there are none.
     fn chain(&self, request: &InferenceRequest, asks: &Asks) -> Result<Vec<ModelId>, InferError> {
-        let served = match is_for_the_network(request) {
+        let served = match self.is_for_others(request) {
             true => service::served(&self.node),
             false => service::served_or_ours(&self.node),
         };
@@ -184,12 +189,6 @@ impl Router {
     }
 }
 
-/// Whether a request names who may answer it.
-fn is_for_the_network(request: &InferenceRequest) -> bool {
-    let preferences = &request.preferences;
-    !preferences.only.is_empty() || preferences.fallbacks_refused
-}
-
 /// The same request for another model.
 fn renamed(request: &InferenceRequest, model: &ModelId) -> InferenceRequest {
     if request.model == *model {
@@ -216,13 +215,12 @@ impl Inference for Router {
 
     async fn model(&self, name: &ModelId) -> Option<ServedModel> {
         let served = service::served_or_ours(&self.node);
-        let chain = self.names.chain(
-            name,
-            &Asks::of_a_chat(self.network.price_cap(&Preferences::default())),
-            &served,
-        );
         let first = |id: &ModelId| served.iter().find(|model| model.id == *id);
-        chain.iter().find_map(first).cloned()
+        // What it would stand for at any price, where there is nothing within the cap.
+        [self.network.price_cap(&Preferences::default()), Price::ANY]
+            .into_iter()
+            .map(|cap| self.names.chain(name, &Asks::of_a_chat(cap), &served))
+            .find_map(|chain| chain.iter().find_map(first).cloned())
     }
 
     async fn infer(&self, request: InferenceRequest) -> Result<Reply, InferError> {

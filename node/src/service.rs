@@ -79,6 +79,7 @@ impl Service {
             preferences,
             caller,
             deadline,
+            ..
         } = request;
         let price_cap = self.price_cap(&preferences);
         let mut only = preferences.only;
@@ -154,7 +155,7 @@ impl Service {
                 let served = || served(&self.node).into_iter().filter(|served| served.id == model);
                 return Err(error_of(error, || wanted.lacking(&served().collect::<Vec<_>>())));
             }
-            Err(_) => return Err(InferError::Internal("it is stopping".to_owned())),
+            Err(_) => return Err(InferError::stopping()),
         };
         let body = stream::unfold(Some(said), |said| async {
             let mut said = said?;
@@ -333,6 +334,10 @@ impl fmt::Display for Wanted {
 fn error_of(error: BuyError, needs: impl FnOnce() -> String) -> InferError {
     match error {
         BuyError::Unplaced(unplaced) => unplaced_of(unplaced, needs),
+        BuyError::Failed(Failure::Stopping) => InferError::NobodyFree {
+            retry_after: RETRY_AFTER,
+        },
+        BuyError::BrokenOff(Failure::Stopping) => InferError::stopping(),
         BuyError::Failed(failure) => failed(failure, false),
         BuyError::BrokenOff(failure) => failed(failure, true),
         BuyError::Deadline { delivered } => InferError::Deadline { delivered },

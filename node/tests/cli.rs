@@ -390,7 +390,11 @@ fn a_node_is_started_asked_restarted_and_stopped() {
     assert!(ready["gateway"].as_str().unwrap().starts_with("http://127.0.0.1:"));
     let pid = infernet.home.holder().unwrap().unwrap();
     let pid_file = fs::read_to_string(infernet.home.pid_file()).unwrap();
-    assert_eq!(pid_file.lines().next().unwrap(), pid.to_string());
+    assert_eq!(
+        pid_file.trim(),
+        pid.to_string(),
+        "and nothing that a script would take for another"
+    );
     assert_eq!(
         (
             infernet.mode(&infernet.home.socket()),
@@ -430,6 +434,11 @@ fn a_node_is_started_asked_restarted_and_stopped() {
     infernet.ok(&["stop"]);
     assert!(!infernet.home.socket().exists() && !infernet.home.pid_file().exists());
     assert!(infernet.fails(69, &["status"]).contains("no node runs"));
+    infernet.ok(&["restart"]);
+    assert_eq!(infernet.json(&["status"])["network"], "test", "as it was begun");
+    infernet.ok(&["stop"]);
+    let never = Infernet::new().fails(2, &["restart"]);
+    assert!(never.contains("`infernet start`"), "{never}");
 }
 
 #[test]

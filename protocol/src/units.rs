@@ -106,6 +106,13 @@ impl Price {
         request: MicroUsd(0),
     };
 
+    /// More than anybody can ask: no bound.
+    pub const ANY: Self = Self {
+        input: MicroUsd(u64::MAX),
+        output: MicroUsd(u64::MAX),
+        request: MicroUsd(u64::MAX),
+    };
+
     /// What one request costs: input and output are added exactly and rounded up once. Saturates.
     #[must_use]
     pub fn cost(&self, input_tokens: u32, output_tokens: u32) -> MicroUsd {

@@ -35,6 +35,7 @@ fn asked(model: &str) -> InferenceRequest {
         request: Request::read(Endpoint::ChatCompletions, body.as_bytes()).expect("a good request"),
         body: Bytes::from(body),
         preferences: Preferences::default(),
+        background: false,
         caller: None,
         deadline: Instant::now() + PATIENCE,
     }
@@ -212,6 +213,69 @@ async fn who_waits_for_a_seller_has_its_answer_when_a_slot_is_free() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_leave_slots_to_others_and_a_request_may_name_its_own_node() {
+    in_time(async {
+        let engine = ScriptedBackend::new(Script {
+            token_ms: 60_000,
+            ..Script::default()
+        });
+        let mut offered = selling(Arc::new(engine.clone()));
+        offered.slots = Some(4);
+        let node = start(Settings {
+            selling: Some(offered),
+            ..settings(45, &[])
+        })
+        .await;
+        let router = router(&node);
+        let line = || InferenceRequest {
+            background: true,
+            deadline: Instant::now() + Duration::from_millis(300),
+            ..asked("scripted")
+        };
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(router.infer(line()).await.unwrap());
+        }
+        let refused = router.infer(line()).await.unwrap_err();
+        assert!(matches!(refused, InferError::Deadline { .. }), "{refused:?}");
+
+        let mut elsewhere = asked("scripted");
+        elsewhere.preferences.fallbacks_refused = true;
+        let refused = router.infer(elsewhere).await.unwrap_err();
+        assert!(matches!(refused, InferError::LeftOut { .. }), "{refused:?}");
+        let mut named = asked("scripted");
+        named.preferences.only = vec![node.id()];
+        named.preferences.fallbacks_refused = true;
+        held.push(router.infer(named).await.unwrap());
+        assert_eq!(held[3].source, Source::Local);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_outlasts_the_stop_of_its_node_ends_in_an_error() {
+    in_time(async {
+        let slow = || Script {
+            token_ms: 60_000,
+            ..Script::default()
+        };
+        let seller = provider(46, &[], slow()).await;
+        let buyer = consumer(47, &seller.node.listening().await.unwrap()).await;
+        buyer.until_served(&ModelId::new("scripted").unwrap(), 1).await;
+        let bought = router(&buyer).infer(asked("scripted")).await.unwrap();
+        let own = router(&seller.node).infer(asked("scripted")).await.unwrap();
+        assert_eq!((&bought.source, &own.source), (&Source::Network, &Source::Local));
+        let (_, _, (told, bought), (_, own)) =
+            tokio::join!(buyer.stop(), seller.node.stop(), whole(bought), whole(own));
+        assert!(told.starts_with("data: "), "it had begun: {told}");
+        for ended in [bought, own] {
+            assert!(matches!(ended, Err(InferError::Internal(_))), "{ended:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_engine_of_ones_own_does_not_lie_idle_while_the_network_is_busy() {
     in_time(async {
         let hub = consumer(51, &[]).await;
@@ -259,6 +323,12 @@ async fn fast_says_what_it_would_cost() {
         .await;
         let buyer = consumer(72, &dear.listening().await.unwrap()).await;
         buyer.until_served(&ModelId::new("scripted").unwrap(), 1).await;
+        let meant = router(&buyer).model(&ModelId::new("cheap").unwrap()).await.unwrap();
+        assert_eq!(
+            meant.price.output,
+            MicroUsd(600_000),
+            "what it stands for is told all the same"
+        );
         let refused = router(&buyer).infer(asked("fast")).await.unwrap_err();
         assert!(
             refused

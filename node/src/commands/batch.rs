@@ -153,7 +153,9 @@ fn is_over(batch: &Value) -> bool {
 fn show(batch: &Value, context: &Context) -> Result {
     let out = &context.out;
     let status = batch["status"].as_str().unwrap_or("-");
-    let exit = if matches!(status, "failed" | "expired") {
+    let counts = &batch["request_counts"];
+    let nothing_done = status == "completed" && counts["completed"] == 0 && counts["failed"] != 0;
+    let exit = if nothing_done || matches!(status, "failed" | "expired") {
         Exit::Failed
     } else {
         Exit::Done
@@ -162,7 +164,6 @@ fn show(batch: &Value, context: &Context) -> Result {
         out.json(batch);
         return Ok(exit);
     }
-    let counts = &batch["request_counts"];
     let style = match status {
         "completed" => Style::Green,
         "failed" | "expired" | "cancelled" => Style::Red,

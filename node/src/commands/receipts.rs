@@ -36,7 +36,7 @@ fn ask(method: &str, params: Value, context: &Context) -> Result<Value> {
         answer => return Ok(answer?),
     }
     let network = context.config(&Overrides::default())?.config.network;
-    if !context.home.data(&network).exists() {
+    if !context.home.data(&network).join("journal").exists() {
         return Ok(json!([]));
     }
     let home = context.home.lock()?;

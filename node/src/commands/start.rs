@@ -53,9 +53,11 @@ fn detach(arguments: Vec<OsString>, context: &Context) -> Result {
     }
     let (log, before) = open_log(&context.home.log_file())?;
     let mut child = spawn(&arguments, log, context)?;
-    write_pid(&child, &arguments, context)?;
+    let pid = format!("{}\n", child.id());
+    home::write_atomically(&context.home.pid_file(), pid.as_bytes())?;
     match ready_line(&mut child) {
         Ok(line) => {
+            write_flags(&child, &arguments, context)?;
             say_ready(&line, &child, context);
             Ok(Exit::Done)
         }
@@ -173,20 +175,23 @@ fn log_tail(before: u64, context: &Context) -> String {
     }
 }
 
-/// The process id on the first line, then the flags, one per line: `restart` reads them again.
-fn write_pid(child: &Child, arguments: &[OsString], context: &Context) -> Result<()> {
+/// The process id on the first line, then the flags, one per line: `restart` reads them again, also when it has stopped.
+fn write_flags(child: &Child, arguments: &[OsString], context: &Context) -> Result<()> {
     let mut text = child.id().to_string();
     for argument in arguments {
         text.push('\n');
         text.push_str(&argument.to_string_lossy());
     }
     text.push('\n');
-    Ok(home::write_atomically(&context.home.pid_file(), text.as_bytes())?)
+    Ok(home::write_atomically(&context.home.flags_file(), text.as_bytes())?)
 }
 
 /// The flags of the last start in the background. Those of a node that runs in another way are not known.
 fn last_arguments(context: &Context) -> Result<Vec<OsString>> {
-    let text = fs::read_to_string(context.home.pid_file()).unwrap_or_default();
+    let Ok(text) = fs::read_to_string(context.home.flags_file()) else {
+        let why = "no node was begun here by `infernet start`, so there are no flags to begin one with: use that";
+        return Err(Failure::new(Exit::Usage, why));
+    };
     let mut lines = text.lines();
     let started: Option<u32> = lines.next().and_then(|pid| pid.parse().ok());
     match context.home.holder()? {

@@ -282,7 +282,7 @@ impl Answers for FromFile {
             return whole(ApiError::from(error).into_response()).await;
         }
         let _place = self.shared.batched.acquire().await;
-        let arrived = Arrived::from_here(self.caller, self.shared.settings.deadline);
+        let arrived = Arrived::from_batch(self.caller, self.shared.settings.deadline);
         whole(respond_to(&self.shared, route, words, body, &arrived, None).await).await
     }
 }

@@ -76,6 +76,7 @@ pub fn request(input: &[u8]) -> bool {
         at: Instant::now(),
         within: Duration::from_secs(600),
         caller: None,
+        background: false,
     };
     let _ = ollama::named(body).map_err(|error| refused(&error));
     let loading = match number(*reader) {

@@ -62,6 +62,8 @@ pub struct InferenceRequest {
     pub body: Bytes,
     /// How the consumer wants its provider chosen.
     pub preferences: Preferences,
+    /// Whether nobody waits for it: a line of a batch.
+    pub background: bool,
     /// Whose key asked, where a key did.
     pub caller: Option<Caller>,
     /// When it is to be given up.
@@ -216,7 +218,9 @@ pub enum InferError {
         needs: String,
     },
     /// There are providers, and none that the request allows.
-    #[error("`{model}` is served only by providers that `provider.only` and `provider.ignore` leave out")]
+    #[error(
+        "`{model}` is served only where the request is not to go: see its `provider.only`, `ignore` and `allow_fallbacks`"
+    )]
     LeftOut {
         /// The model.
         model: String,
@@ -261,6 +265,12 @@ pub enum InferError {
 }
 
 impl InferError {
+    /// This node is told to stop, and what has begun is not to be waited for.
+    #[must_use]
+    pub fn stopping() -> Self {
+        Self::Internal("it is stopping".to_owned())
+    }
+
     /// The cheapest of those that serve a model asks for this.
     #[must_use]
     pub fn too_dear(model: String, cheapest: &Price) -> Self {

@@ -26,15 +26,18 @@ pub(super) struct Arrived {
     pub(super) at: Instant,
     pub(super) within: Duration,
     pub(super) caller: Option<Caller>,
+    /// Whether nobody waits for it.
+    pub(super) background: bool,
 }
 
 impl Arrived {
-    /// From this node itself.
-    pub(super) fn from_here(caller: Option<Caller>, within: Duration) -> Self {
+    /// From a batch.
+    pub(super) fn from_batch(caller: Option<Caller>, within: Duration) -> Self {
         Self {
             at: Instant::now(),
             within,
             caller,
+            background: true,
         }
     }
 
@@ -43,6 +46,7 @@ impl Arrived {
             at: Instant::now(),
             within,
             caller: request.extensions().get().copied(),
+            background: false,
         }
     }
 }
@@ -84,6 +88,7 @@ fn check(endpoint: Endpoint, body: &Bytes, arrived: &Arrived) -> Result<Inferenc
         request,
         body,
         preferences,
+        background: arrived.background,
         caller: arrived.caller,
         deadline: arrived.at + arrived.within,
     })

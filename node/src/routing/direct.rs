@@ -6,6 +6,7 @@ use std::time::Instant;
 use futures::{StreamExt as _, stream};
 use infernet_inference::backend::{Answer, Backend, BackendError, Job, Piece, Usage};
 use infernet_protocol::{ModelId, Price, RequestId};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::gateway::{InferError, InferenceRequest, Part, Reply, Source, Summary};
@@ -19,6 +20,8 @@ pub(super) struct Asked {
     pub(super) id: ModelId,
     pub(super) max_output: Option<u32>,
     pub(super) source: Source,
+    /// What runs is to end, and to say so.
+    pub(super) closing: CancellationToken,
 }
 
 /// Runs a request; `held` is kept until the answer has ended.
@@ -36,7 +39,11 @@ pub(super) async fn infer<T: Send + Sync + 'static>(
         resume: None,
     };
     let running = tokio::time::timeout_at(request.deadline.into(), asked.backend.run(job));
-    let answer = running.await.map_err(|_| InferError::Deadline { delivered: false })?;
+    let running = tokio::select! {
+        running = running => running,
+        () = asked.closing.cancelled() => return Err(InferError::NobodyFree { retry_after: RETRY_AFTER }),
+    };
+    let answer = running.map_err(|_| InferError::Deadline { delivered: false })?;
     let answer = answer.map_err(|error| refused(error, &request, false))?;
     Ok(Reply {
         job: None,
@@ -47,7 +54,7 @@ pub(super) async fn infer<T: Send + Sync + 'static>(
         price: Price::FREE,
         status: answer.status,
         content_type: answer.content_type,
-        body: parts(answer, request, held),
+        body: parts(answer, request, (held, asked.closing)),
     })
 }
 
@@ -55,13 +62,19 @@ pub(super) async fn infer<T: Send + Sync + 'static>(
 fn parts<T: Send + Sync + 'static>(
     answer: Answer,
     request: InferenceRequest,
-    held: T,
+    held: (T, CancellationToken),
 ) -> stream::BoxStream<'static, Result<Part, InferError>> {
     let course = (Some(answer), Usage::default(), held, request);
     stream::unfold(course, |(answer, mut usage, held, request)| async move {
         let mut answer = answer?;
         loop {
-            let said = match until(request.deadline, answer.next()).await {
+            let said = tokio::select! {
+                said = until(request.deadline, answer.next()) => said,
+                () = held.1.cancelled() => {
+                    return Some((Err(InferError::stopping()), (None, usage, held, request)));
+                }
+            };
+            let said = match said {
                 Some(Some(Ok(Piece::Data { bytes, .. }))) => {
                     return Some((Ok(Part::Data(bytes)), (Some(answer), usage, held, request)));
                 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use infernet_inference::allow;
 use tracing::info;
 
+use super::Router;
 use super::direct::{self, Asked};
-use super::{Router, is_for_the_network};
 use crate::engines::Served;
 use crate::gateway::{InferError, InferenceRequest, Reply, ServedModel, Source};
 use crate::node::Lent;
@@ -14,13 +14,28 @@ use crate::service::{self, RETRY_AFTER, Wanted};
 
 /// How often a slot is looked for that a buyer may have freed, which nobody tells.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Of so many slots one is kept free of what nobody waits for.
+const KEPT_FREE_OF: u16 = 4;
 
 impl Router {
     /// Whether an engine of this node has the model of a request that is not for others alone.
     pub(super) fn may_stay(&self, request: &InferenceRequest) -> bool {
-        !is_for_the_network(request)
-            && !request.preferences.ignore.contains(&self.node.id())
-            && self.node.serves_itself(&request.model)
+        !self.is_for_others(request) && self.node.serves_itself(&request.model)
+    }
+
+    /// Whether a request says that this node is not to answer it.
+    pub(super) fn is_for_others(&self, request: &InferenceRequest) -> bool {
+        let (preferences, us) = (&request.preferences, self.node.id());
+        let is_named = preferences.only.contains(&us) || preferences.order.contains(&us);
+        preferences.ignore.contains(&us)
+            || !preferences.only.is_empty() && !preferences.only.contains(&us)
+            || preferences.fallbacks_refused && !is_named
+    }
+
+    /// Whether this node is the first, or the only one, that a request names.
+    pub(super) fn is_for_us(&self, request: &InferenceRequest) -> bool {
+        let (preferences, us) = (&request.preferences, self.node.id());
+        preferences.order.first() == Some(&us) || preferences.order.is_empty() && preferences.only == [us]
     }
 
     /// From an engine of this node; where it `waits`, once there is a slot.
@@ -38,6 +53,7 @@ impl Router {
             id: request.model.clone(),
             max_output: request.request.max_output.is_none().then_some(room),
             source,
+            closing: self.node.closing.clone(),
         };
         let answered = direct::infer(asked, request.clone(), slot).await;
         if let Err(error) = &answered {
@@ -68,25 +84,46 @@ impl Router {
     }
 
     async fn slot(&self, request: &InferenceRequest, waits: bool) -> Result<(Served, Option<Lent>), InferError> {
-        loop {
-            let given_back = self.node.given_back.notified();
-            if let Some(slot) = self.node.engine_of_our_own(&request.model) {
-                return Ok(slot);
-            }
-            if !self.node.serves_itself(&request.model) {
-                return Err(nobody(request));
-            }
-            if !waits {
-                return Err(InferError::NobodyFree {
-                    retry_after: RETRY_AFTER,
-                });
-            }
-            let left = request.deadline.saturating_duration_since(std::time::Instant::now());
-            if left.is_zero() {
-                return Err(InferError::Deadline { delivered: false });
-            }
-            let _ = tokio::time::timeout(left.min(LOOK_AGAIN), given_back).await;
+        if !waits {
+            return self.free_slot(request).ok_or_else(busy);
         }
+        let queue = &self.node.queue;
+        let waited = async {
+            let _turn = queue.turn(request.background).await;
+            loop {
+                let freed = queue.freed();
+                if let Some(slot) = self.free_slot(request) {
+                    return Ok(slot);
+                }
+                if !self.node.serves_itself(&request.model) {
+                    return Err(nobody(request));
+                }
+                let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
+            }
+        };
+        tokio::select! {
+            waited = tokio::time::timeout_at(request.deadline.into(), waited) => {
+                waited.unwrap_or(Err(InferError::Deadline { delivered: false }))
+            }
+            () = self.node.closing.cancelled() => Err(busy()),
+        }
+    }
+
+    /// A slot that is free. What nobody waits for leaves some to others, and the next to whoever waits.
+    fn free_slot(&self, request: &InferenceRequest) -> Option<(Served, Option<Lent>)> {
+        let slots = self.node.slots();
+        let kept_free = match request.background {
+            true if self.node.queue.has_somebody() => slots,
+            true if slots > 1 => slots.div_ceil(KEPT_FREE_OF),
+            _ => 0,
+        };
+        self.node.engine_of_our_own(&request.model, kept_free)
+    }
+}
+
+fn busy() -> InferError {
+    InferError::NobodyFree {
+        retry_after: RETRY_AFTER,
     }
 }
 

@@ -49,6 +49,13 @@ impl Connection {
         let (gateway, joined) = match Gateway::of_running_node(&config, context)? {
             Some(gateway) => {
                 is_on(args.join.network.as_deref(), &gateway)?;
+                let unused = args.join.only_for_a_node_of_its_own();
+                if !unused.is_empty() {
+                    let flags = unused.join("`, `");
+                    context.out.note(format_args!(
+                        "a node runs here and goes by its own settings: `{flags}` counts only where none runs"
+                    ));
+                }
                 (gateway, None)
             }
             None => {
