@@ -436,6 +436,11 @@ impl Node {
         }
     }
 
+    /// Whether it takes nothing more that nobody waits for.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.is_cancelled()
+    }
+
     /// Returns once nothing runs.
     async fn idle(&self) {
         let runs = |count: u64| count > 0;

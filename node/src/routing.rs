@@ -224,6 +224,12 @@ impl Inference for Router {
     }
 
     async fn infer(&self, request: InferenceRequest) -> Result<Reply, InferError> {
+        // A batch goes on when the node is back.
+        if request.background && self.node.is_leaving() {
+            return Err(InferError::NobodyFree {
+                retry_after: service::RETRY_AFTER,
+            });
+        }
         // In the steady state a name is a model's own.
         if !self.names.knows(&request.model) {
             return self.answer(request).await;

@@ -248,6 +248,10 @@ async fn batches_leave_slots_to_others_and_a_request_may_name_its_own_node() {
         named.preferences.fallbacks_refused = true;
         held.push(router.infer(named).await.unwrap());
         assert_eq!(held[3].source, Source::Local);
+        drop(held);
+        node.stop().await;
+        let refused = router.infer(line()).await.unwrap_err();
+        assert!(matches!(refused, InferError::NobodyFree { .. }), "{refused:?}");
     })
     .await;
 }

@@ -113,7 +113,7 @@ impl Router {
     fn free_slot(&self, request: &InferenceRequest) -> Option<(Served, Option<Lent>)> {
         let slots = self.node.slots();
         let kept_free = match request.background {
-            true if self.node.queue.has_somebody() => slots,
+            true if self.node.queue.has_somebody() || self.node.is_leaving() => slots,
             true if slots > 1 => slots.div_ceil(KEPT_FREE_OF),
             _ => 0,
         };
