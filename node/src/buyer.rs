@@ -259,8 +259,7 @@ impl Failure {
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Failed(fail) => fail.retryable,
-            Self::OverBudget(_) | Self::Journal | Self::Cancelled | Self::Beaten | Self::Late | Self::Stopping => false,
-            _ => true,
+            failure => failure.is_its_own(),
         }
     }
 
@@ -547,8 +546,8 @@ async fn attempt(
                 ttft: bid.ttft,
                 speed: bid.speed,
             };
-            let pace = receiving.pace(receipt.step.output_tokens, promised);
-            node.market.delivered(bid, pace);
+            let seen = receiving.pace(receipt.step.output_tokens, promised);
+            node.market.delivered(lease.worker, promised, seen);
             node.leases.was_read(purchase, lease.worker);
             if let Some(first) = receiving.first_word() {
                 node.market.said_first_word(lease.worker, purchase, first);

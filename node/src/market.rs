@@ -457,13 +457,9 @@ impl Market {
     }
 
     /// A provider brought the answer, at this pace as the buyer saw it.
-    pub(crate) fn delivered(&self, bid: &Verified<JobBid>, seen: Service) {
-        let claimed = Service {
-            ttft: bid.ttft,
-            speed: bid.speed,
-        };
-        self.observe(bid.signer(), Outcome::Served { bid: claimed, seen });
-        self.state().breaker.served(&bid.signer());
+    pub(crate) fn delivered(&self, worker: NodeId, promised: Service, seen: Service) {
+        self.observe(worker, Outcome::Served { bid: promised, seen });
+        self.state().breaker.served(&worker);
     }
 
     /// A bid was accepted: said to all where both sides agreed to that.

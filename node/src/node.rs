@@ -443,11 +443,7 @@ impl Node {
 
     /// Returns once nothing runs.
     async fn idle(&self) {
-        let runs = |count: u64| count > 0;
-        while runs(self.provider.load().running.into())
-            || runs(self.buying.load(Ordering::Relaxed) as u64)
-            || runs(self.lent.load(Ordering::Relaxed).into())
-        {
+        while self.provider.load().running > 0 || self.buying.load(Ordering::Relaxed) > 0 || self.lent() > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -159,14 +159,11 @@ impl Router {
             return Ok(chain);
         }
         let model = request.model.to_string();
-        let able = served.iter().filter(|model| asks.may_go_to(model));
+        let able = served.iter().filter(|model| model.can(asks.needs, asks.context));
         let cheapest = able.map(|model| model.price).reduce(|a, b| a.at_most(&b));
         Err(match cheapest {
             Some(price) => InferError::too_dear(model, &price),
-            None if served.is_empty() => InferError::NobodyServes {
-                model,
-                near: Vec::new(),
-            },
+            None if served.is_empty() => InferError::nobody_serves(&request.model),
             None => InferError::Unfit {
                 model,
                 needs: Wanted::of(request).lacking(&served),
@@ -226,9 +223,7 @@ impl Inference for Router {
     async fn infer(&self, request: InferenceRequest) -> Result<Reply, InferError> {
         // A batch goes on when the node is back.
         if request.background && self.node.is_leaving() {
-            return Err(InferError::NobodyFree {
-                retry_after: service::RETRY_AFTER,
-            });
+            return Err(InferError::nobody_free());
         }
         // In the steady state a name is a model's own.
         if !self.names.knows(&request.model) {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
@@ -15,12 +14,10 @@ use infernet_protocol::{ModelId, NodeId, Price};
 
 use crate::buyer::consumer::{self, Answer, Said};
 use crate::buyer::{self, BuyError, Failure, Purchase, told};
+use crate::gateway::inference::RETRY_AFTER;
 use crate::gateway::{InferError, Inference, InferenceRequest, Part, Preferences, Reply, ServedModel, Source, Summary};
 use crate::leases::Unplaced;
 use crate::node::Node;
-
-/// When a consumer that found nobody free may try again.
-pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// This node as the gateway sees it.
 #[derive(Debug)]
@@ -285,11 +282,11 @@ impl Wanted {
 
     /// Whether a model has all of it.
     pub(crate) fn is_met_by(&self, served: &ServedModel) -> bool {
-        served.features.contains(self.features) && self.fits(served) && self.is_quantised(served)
+        served.can(self.features, self.context) && self.is_quantised(served)
     }
 
     fn fits(&self, served: &ServedModel) -> bool {
-        served.context.is_none_or(|context| context >= self.context)
+        served.can(Features::default(), self.context)
     }
 
     fn is_quantised(&self, served: &ServedModel) -> bool {
@@ -334,9 +331,7 @@ impl fmt::Display for Wanted {
 fn error_of(error: BuyError, needs: impl FnOnce() -> String) -> InferError {
     match error {
         BuyError::Unplaced(unplaced) => unplaced_of(unplaced, needs),
-        BuyError::Failed(Failure::Stopping) => InferError::NobodyFree {
-            retry_after: RETRY_AFTER,
-        },
+        BuyError::Failed(Failure::Stopping) => InferError::nobody_free(),
         BuyError::BrokenOff(Failure::Stopping) => InferError::stopping(),
         BuyError::Failed(failure) => failed(failure, false),
         BuyError::BrokenOff(failure) => failed(failure, true),
@@ -361,9 +356,7 @@ fn unplaced_of(unplaced: Unplaced, needs: impl FnOnce() -> String) -> InferError
         Unplaced::LeftOut { model } => InferError::LeftOut {
             model: model.to_string(),
         },
-        Unplaced::NobodyFree { .. } => InferError::NobodyFree {
-            retry_after: RETRY_AFTER,
-        },
+        Unplaced::NobodyFree { .. } => InferError::nobody_free(),
         Unplaced::TooManyWait => InferError::TooManyWait {
             retry_after: RETRY_AFTER,
         },

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use infernet_protocol::{JobId, Network};
 
 use crate::clock;
-use crate::home::{self, HomeError, LockedHome};
+use crate::home::{self, Home, HomeError, LockedHome};
 use committer::{Committer, SNAPSHOTS, read_snapshot};
 use disk::Disk;
 use index::Index;
@@ -50,6 +50,8 @@ pub use rows::{Query, ROWS_MAX, ReceiptRow, RowStatus};
 
 /// Old indexes that are kept when they are replaced. They hold nothing that the journal does not.
 const QUARANTINED_INDEXES: u32 = 4;
+/// The folder of the journal.
+const JOURNAL: &str = "journal";
 
 /// Why something could not be kept or found.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +135,12 @@ pub struct Store {
 }
 
 impl Store {
+    /// Whether a home has one of a network.
+    #[must_use]
+    pub fn exists(home: &Home, network: &Network) -> bool {
+        home.data(network).join(JOURNAL).exists()
+    }
+
     /// Opens the store of a network, mends what a crash left, and finds what was open. Blocks: some milliseconds, or a
     /// few seconds where a large index must be made again.
     pub fn open(home: &LockedHome, network: &Network) -> Result<(Self, Recovered), StoreError> {
@@ -260,7 +268,7 @@ impl Paths {
         let data = home.data(network);
         home::create_directory(&data)?;
         Ok(Self {
-            journal: data.join("journal"),
+            journal: data.join(JOURNAL),
             index: data.join("index"),
             data,
         })

@@ -17,6 +17,7 @@ use infernet_node::routing::{Names, Outside, Router};
 use infernet_node::service::Service;
 use infernet_protocol::auction::Policy;
 use infernet_protocol::{MicroUsd, ModelId, Price};
+use infernet_swarm::Multiaddr;
 use infernet_tests::network::{PATIENCE, consumer, provider, selling, settings, start};
 
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
@@ -60,6 +61,25 @@ fn engine(model: &str) -> ScriptedBackend {
         models: vec![model.to_owned()],
         ..Script::default()
     })
+}
+
+/// An engine that never comes to its second token.
+fn slow_engine() -> ScriptedBackend {
+    ScriptedBackend::new(Script {
+        token_ms: 60_000,
+        ..Script::default()
+    })
+}
+
+/// A node that sells so many slots of an engine.
+async fn seller(number: u8, bootstrap: &[Multiaddr], engine: &ScriptedBackend, slots: u16) -> Arc<Node> {
+    let mut offered = selling(Arc::new(engine.clone()));
+    offered.slots = Some(slots);
+    start(Settings {
+        selling: Some(offered),
+        ..settings(number, bootstrap)
+    })
+    .await
 }
 
 fn sources(engine: &ScriptedBackend) -> Sources {
@@ -150,17 +170,8 @@ async fn this_nodes_own_engine_goes_first_where_that_is_wanted_and_it_is_free() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_seller_lends_its_own_slots_to_its_own_consumers() {
     in_time(async {
-        let engine = ScriptedBackend::new(Script {
-            token_ms: 60_000,
-            ..Script::default()
-        });
-        let mut offered = selling(Arc::new(engine.clone()));
-        offered.slots = Some(1);
-        let node = start(Settings {
-            selling: Some(offered),
-            ..settings(21, &[])
-        })
-        .await;
+        let engine = slow_engine();
+        let node = seller(21, &[], &engine, 1).await;
         let names = Names::parse(&["mine = elsewhere > scripted".into()]).unwrap();
         let router = router(&node).names(names);
         let listed: Vec<_> = router.models().await.into_iter().map(|model| model.id).collect();
@@ -180,17 +191,8 @@ async fn a_seller_lends_its_own_slots_to_its_own_consumers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_for_a_seller_has_its_answer_when_a_slot_is_free() {
     in_time(async {
-        let engine = ScriptedBackend::new(Script {
-            token_ms: 60_000,
-            ..Script::default()
-        });
-        let mut offered = selling(Arc::new(engine.clone()));
-        offered.slots = Some(1);
-        let node = start(Settings {
-            selling: Some(offered),
-            ..settings(41, &[])
-        })
-        .await;
+        let engine = slow_engine();
+        let node = seller(41, &[], &engine, 1).await;
         let router = router(&node);
         let first = router.infer(asked("scripted")).await.unwrap();
         engine.follow(Script::default());
@@ -215,17 +217,8 @@ async fn who_waits_for_a_seller_has_its_answer_when_a_slot_is_free() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batches_leave_slots_to_others_and_a_request_may_name_its_own_node() {
     in_time(async {
-        let engine = ScriptedBackend::new(Script {
-            token_ms: 60_000,
-            ..Script::default()
-        });
-        let mut offered = selling(Arc::new(engine.clone()));
-        offered.slots = Some(4);
-        let node = start(Settings {
-            selling: Some(offered),
-            ..settings(45, &[])
-        })
-        .await;
+        let engine = slow_engine();
+        let node = seller(45, &[], &engine, 4).await;
         let router = router(&node);
         let line = || InferenceRequest {
             background: true,
@@ -259,18 +252,13 @@ async fn batches_leave_slots_to_others_and_a_request_may_name_its_own_node() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_outlasts_the_stop_of_its_node_ends_in_an_error() {
     in_time(async {
-        let slow = || Script {
-            token_ms: 60_000,
-            ..Script::default()
-        };
-        let seller = provider(46, &[], slow()).await;
-        let buyer = consumer(47, &seller.node.listening().await.unwrap()).await;
+        let seller = seller(46, &[], &slow_engine(), 4).await;
+        let buyer = consumer(47, &seller.listening().await.unwrap()).await;
         buyer.until_served(&ModelId::new("scripted").unwrap(), 1).await;
         let bought = router(&buyer).infer(asked("scripted")).await.unwrap();
-        let own = router(&seller.node).infer(asked("scripted")).await.unwrap();
+        let own = router(&seller).infer(asked("scripted")).await.unwrap();
         assert_eq!((&bought.source, &own.source), (&Source::Network, &Source::Local));
-        let (_, _, (told, bought), (_, own)) =
-            tokio::join!(buyer.stop(), seller.node.stop(), whole(bought), whole(own));
+        let (_, _, (told, bought), (_, own)) = tokio::join!(buyer.stop(), seller.stop(), whole(bought), whole(own));
         assert!(told.starts_with("data: "), "it had begun: {told}");
         for ended in [bought, own] {
             assert!(matches!(ended, Err(InferError::Internal(_))), "{ended:?}");
@@ -284,18 +272,8 @@ async fn an_engine_of_ones_own_does_not_lie_idle_while_the_network_is_busy() {
     in_time(async {
         let hub = consumer(51, &[]).await;
         let at = hub.listening().await.unwrap();
-        let slow = Script {
-            token_ms: 60_000,
-            ..Script::default()
-        };
-        let theirs = ScriptedBackend::new(slow);
-        let mut offered = selling(Arc::new(theirs.clone()));
-        offered.slots = Some(1);
-        let _one = start(Settings {
-            selling: Some(offered),
-            ..settings(52, &at)
-        })
-        .await;
+        let theirs = slow_engine();
+        let _one = seller(52, &at, &theirs, 1).await;
         let ours = engine("scripted");
         let node = start(Settings {
             selling: Some(selling(Arc::new(ours.clone()))),

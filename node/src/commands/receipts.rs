@@ -36,7 +36,7 @@ fn ask(method: &str, params: Value, context: &Context) -> Result<Value> {
         answer => return Ok(answer?),
     }
     let network = context.config(&Overrides::default())?.config.network;
-    if !context.home.data(&network).join("journal").exists() {
+    if !Store::exists(&context.home, &network) {
         return Ok(json!([]));
     }
     let home = context.home.lock()?;

@@ -13,6 +13,9 @@ use infernet_protocol::{Digest, JobId, MicroUsd, ModelId, Price, RequestId};
 use super::extension::Preferences;
 use crate::spending::Caller;
 
+/// When a consumer that found nobody free may try again.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// Answers requests: the buyer of the network, or an engine of this node.
 #[async_trait]
 pub trait Inference: Send + Sync {
@@ -49,6 +52,14 @@ pub struct ServedModel {
     pub ttft_ms: Option<u32>,
     /// The highest speed of one stream that is claimed or was measured, in tokens per second.
     pub tokens_per_second: Option<f32>,
+}
+
+impl ServedModel {
+    /// Whether it has these features, and room for so many tokens at once.
+    #[must_use]
+    pub fn can(&self, needs: Features, context: u32) -> bool {
+        self.features.contains(needs) && self.context.is_none_or(|most| most >= context)
+    }
 }
 
 /// A request, read and checked.
@@ -269,6 +280,23 @@ impl InferError {
     #[must_use]
     pub fn stopping() -> Self {
         Self::Internal("it is stopping".to_owned())
+    }
+
+    /// Nobody serves a model, and no similar one is known.
+    #[must_use]
+    pub fn nobody_serves(model: &ModelId) -> Self {
+        Self::NobodyServes {
+            model: model.to_string(),
+            near: Vec::new(),
+        }
+    }
+
+    /// Nobody is free; one who comes again in a moment may find somebody.
+    #[must_use]
+    pub fn nobody_free() -> Self {
+        Self::NobodyFree {
+            retry_after: RETRY_AFTER,
+        }
     }
 
     /// The cheapest of those that serve a model asks for this.

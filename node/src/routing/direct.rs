@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::gateway::{InferError, InferenceRequest, Part, Reply, Source, Summary};
-use crate::service::RETRY_AFTER;
 
 /// Who answers, and what it calls the model.
 pub(super) struct Asked {
@@ -41,7 +40,7 @@ pub(super) async fn infer<T: Send + Sync + 'static>(
     let running = tokio::time::timeout_at(request.deadline.into(), asked.backend.run(job));
     let running = tokio::select! {
         running = running => running,
-        () = asked.closing.cancelled() => return Err(InferError::NobodyFree { retry_after: RETRY_AFTER }),
+        () = asked.closing.cancelled() => return Err(InferError::nobody_free()),
     };
     let answer = running.map_err(|_| InferError::Deadline { delivered: false })?;
     let answer = answer.map_err(|error| refused(error, &request, false))?;
@@ -54,35 +53,35 @@ pub(super) async fn infer<T: Send + Sync + 'static>(
         price: Price::FREE,
         status: answer.status,
         content_type: answer.content_type,
-        body: parts(answer, request, (held, asked.closing)),
+        body: parts(answer, (request, asked.closing, held)),
     })
 }
 
 /// The answer's pieces, and at the end what it used.
 fn parts<T: Send + Sync + 'static>(
     answer: Answer,
-    request: InferenceRequest,
-    held: (T, CancellationToken),
+    about: (InferenceRequest, CancellationToken, T),
 ) -> stream::BoxStream<'static, Result<Part, InferError>> {
-    let course = (Some(answer), Usage::default(), held, request);
-    stream::unfold(course, |(answer, mut usage, held, request)| async move {
+    let course = (Some(answer), Usage::default(), about);
+    stream::unfold(course, |(answer, mut usage, about)| async move {
         let mut answer = answer?;
+        let (request, closing, _) = &about;
         loop {
             let said = tokio::select! {
                 said = until(request.deadline, answer.next()) => said,
-                () = held.1.cancelled() => {
-                    return Some((Err(InferError::stopping()), (None, usage, held, request)));
+                () = closing.cancelled() => {
+                    return Some((Err(InferError::stopping()), (None, usage, about)));
                 }
             };
             let said = match said {
                 Some(Some(Ok(Piece::Data { bytes, .. }))) => {
-                    return Some((Ok(Part::Data(bytes)), (Some(answer), usage, held, request)));
+                    return Some((Ok(Part::Data(bytes)), (Some(answer), usage, about)));
                 }
                 Some(Some(Ok(Piece::Usage(told)))) => {
                     usage = told;
                     continue;
                 }
-                Some(Some(Err(error))) => Err(refused(error, &request, true)),
+                Some(Some(Err(error))) => Err(refused(error, request, true)),
                 Some(None) => Ok(Part::End(Summary {
                     usage,
                     attempts: 1,
@@ -90,7 +89,7 @@ fn parts<T: Send + Sync + 'static>(
                 })),
                 None => Err(InferError::Deadline { delivered: true }),
             };
-            return Some((said, (None, usage, held, request)));
+            return Some((said, (None, usage, about)));
         }
     })
     .boxed()
@@ -105,9 +104,7 @@ fn refused(error: BackendError, request: &InferenceRequest, delivered: bool) -> 
         BackendError::Refused { status, body } if (400..500).contains(&status) && !delivered => {
             InferError::Refused { status, body }
         }
-        BackendError::Busy { .. } if !delivered => InferError::NobodyFree {
-            retry_after: RETRY_AFTER,
-        },
+        BackendError::Busy { .. } if !delivered => InferError::nobody_free(),
         BackendError::Unsupported(what) if !delivered => InferError::Unfit {
             model: request.model.to_string(),
             needs: what.to_owned(),

@@ -40,11 +40,6 @@ impl Asks {
             price_cap,
         }
     }
-
-    /// Whether a model can do it, at any price.
-    pub(super) fn may_go_to(&self, model: &ServedModel) -> bool {
-        model.features.contains(self.needs) && model.context.is_none_or(|context| context >= self.context)
-    }
 }
 
 /// Names that the user has given, each with the models to try, best first.
@@ -111,7 +106,7 @@ impl Pick {
     fn of(self, asks: &Asks, served: &[ServedModel]) -> Vec<ModelId> {
         let mut able: Vec<&ServedModel> = served
             .iter()
-            .filter(|model| asks.may_go_to(model) && model.price.within(&asks.price_cap))
+            .filter(|model| model.can(asks.needs, asks.context) && model.price.within(&asks.price_cap))
             .collect();
         able.sort_by_cached_key(|model| {
             // In thousandths of a second per token; what is not known is slowest.

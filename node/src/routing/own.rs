@@ -10,7 +10,7 @@ use super::direct::{self, Asked};
 use crate::engines::Served;
 use crate::gateway::{InferError, InferenceRequest, Reply, ServedModel, Source};
 use crate::node::Lent;
-use crate::service::{self, RETRY_AFTER, Wanted};
+use crate::service::{self, Wanted};
 
 /// How often a slot is looked for that a buyer may have freed, which nobody tells.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -65,7 +65,7 @@ impl Router {
     fn is_able(&self, request: &InferenceRequest) -> Result<(), InferError> {
         let model = request.model.to_string();
         let Some(served) = self.node.own_engine(&request.model) else {
-            return Err(nobody(request));
+            return Err(InferError::nobody_serves(&request.model));
         };
         let context = served.context();
         let told = ServedModel {
@@ -85,7 +85,7 @@ impl Router {
 
     async fn slot(&self, request: &InferenceRequest, waits: bool) -> Result<(Served, Option<Lent>), InferError> {
         if !waits {
-            return self.free_slot(request).ok_or_else(busy);
+            return self.free_slot(request).ok_or_else(InferError::nobody_free);
         }
         let queue = &self.node.queue;
         let waited = async {
@@ -96,7 +96,7 @@ impl Router {
                     return Ok(slot);
                 }
                 if !self.node.serves_itself(&request.model) {
-                    return Err(nobody(request));
+                    return Err(InferError::nobody_serves(&request.model));
                 }
                 let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
             }
@@ -105,7 +105,7 @@ impl Router {
             waited = tokio::time::timeout_at(request.deadline.into(), waited) => {
                 waited.unwrap_or(Err(InferError::Deadline { delivered: false }))
             }
-            () = self.node.closing.cancelled() => Err(busy()),
+            () = self.node.closing.cancelled() => Err(InferError::nobody_free()),
         }
     }
 
@@ -118,19 +118,5 @@ impl Router {
             _ => 0,
         };
         self.node.engine_of_our_own(&request.model, kept_free)
-    }
-}
-
-fn busy() -> InferError {
-    InferError::NobodyFree {
-        retry_after: RETRY_AFTER,
-    }
-}
-
-/// The engine has gone in the meantime.
-fn nobody(request: &InferenceRequest) -> InferError {
-    InferError::NobodyServes {
-        model: request.model.to_string(),
-        near: Vec::new(),
     }
 }

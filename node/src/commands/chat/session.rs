@@ -49,8 +49,10 @@ pub(super) async fn run(args: &ChatArgs, config: Config, context: &Context, task
     drop(opening);
     let ended = match models {
         Ok(models) => {
-            let first = Model::first_to_chat(&models).map(|model| model.id.clone());
-            let model = args.model.clone().or(first).unwrap_or_default();
+            let model = args
+                .model
+                .clone()
+                .unwrap_or_else(|| Model::first_to_chat(&models).id.clone());
             let mut session = Session {
                 out: context.out,
                 user_home: context.environment.get("HOME").map(str::to_owned),

@@ -56,10 +56,10 @@ impl Model {
         })
     }
 
-    /// The first of them that chats, or else the first.
-    pub(in crate::commands) fn first_to_chat(models: &[Self]) -> Option<&Self> {
+    /// The first of some models that chats, or else the first.
+    pub(in crate::commands) fn first_to_chat(models: &[Self]) -> &Self {
         let chats = |model: &&Self| model.features.iter().any(|feature| feature == "chat");
-        models.iter().find(chats).or_else(|| models.first())
+        models.iter().find(chats).unwrap_or(&models[0])
     }
 
     /// Whether a word is in its name, its features or its quantisations.
